@@ -1,0 +1,139 @@
+#include "block/io/executor.h"
+
+#include <utility>
+
+namespace calf {
+
+Result<std::unique_ptr<Executor>> Executor::create(Options options) {
+  std::unique_ptr<IoEngine> engine;
+  if (options.engine != Engine::kThreads) {
+    Result<std::unique_ptr<IoEngine>> uring = make_uring_engine();
+    if (uring.ok()) {
+      engine = std::move(*uring);
+    } else if (options.engine == Engine::kUring) {
+      return std::move(uring.error());
+    }
+  }
+  if (!engine) engine = make_thread_engine();
+  return std::unique_ptr<Executor>(new Executor(std::move(engine), options.pool));
+}
+
+Executor::Executor(std::unique_ptr<IoEngine> engine, OffloadPool* pool)
+    : engine_(std::move(engine)), pool_(pool) {}
+
+Executor::~Executor() = default;
+
+OffloadPool& Executor::pool() {
+  if (pool_ == nullptr) {
+    own_pool_ = std::make_unique<OffloadPool>();
+    pool_ = own_pool_.get();
+  }
+  return *pool_;
+}
+
+detail::Detached Executor::drive(Executor* self, Task<void> task) {
+  co_await task;
+  --self->spawned_;
+}
+
+void Executor::spawn(Task<void> task) {
+  ++spawned_;
+  drive(this, std::move(task));
+}
+
+void Executor::post(std::function<void()> work) {
+  {
+    std::lock_guard lock(posted_mutex_);
+    posted_.push_back(std::move(work));
+  }
+  engine_->wake();
+}
+
+bool Executor::run_posted() {
+  std::deque<std::function<void()>> work;
+  {
+    std::lock_guard lock(posted_mutex_);
+    work.swap(posted_);
+  }
+  for (auto& item : work)
+    item();
+  return !work.empty();
+}
+
+bool Executor::run_ready() {
+  // Only what is ready now: coroutines that yield() let I/O in between.
+  size_t count = ready_.size();
+  for (size_t i = 0; i < count; ++i) {
+    std::coroutine_handle<> handle = ready_.front();
+    ready_.pop_front();
+    handle.resume();
+  }
+  return count != 0;
+}
+
+void Executor::turn() {
+  // What ran may have ended what the caller of the loop waits for: only an idle round may block.
+  bool ran = run_posted();
+  ran |= run_ready();
+  engine_->wait(!ran && ready_.empty(), ready_);
+}
+
+void Executor::run_until_stopped() {
+  while (!stopping_ || spawned_ != 0)
+    turn();
+}
+
+void Executor::stop() {
+  post([this] { stopping_ = true; });
+}
+
+Executor::IoAwaiter Executor::readv(int fd, const iovec* iov, unsigned count, uint64_t offset) {
+  IoOp op;
+  op.code = IoOp::Code::kReadv;
+  op.fd = fd;
+  op.iov = iov;
+  op.iov_count = count;
+  op.offset = offset;
+  return {engine_.get(), op};
+}
+
+Executor::IoAwaiter Executor::writev(int fd, const iovec* iov, unsigned count, uint64_t offset,
+                                     int rw_flags) {
+  IoAwaiter awaiter = readv(fd, iov, count, offset);
+  awaiter.op.code = IoOp::Code::kWritev;
+  awaiter.op.flags = rw_flags;
+  return awaiter;
+}
+
+Executor::IoAwaiter Executor::fdatasync(int fd) {
+  IoOp op;
+  op.code = IoOp::Code::kFdatasync;
+  op.fd = fd;
+  return {engine_.get(), op};
+}
+
+Executor::IoAwaiter Executor::fallocate(int fd, int mode, uint64_t offset, uint64_t length) {
+  IoOp op;
+  op.code = IoOp::Code::kFallocate;
+  op.fd = fd;
+  op.flags = mode;
+  op.offset = offset;
+  op.length = length;
+  return {engine_.get(), op};
+}
+
+Executor::IoAwaiter Executor::poll_in(int fd) {
+  IoOp op;
+  op.code = IoOp::Code::kPollIn;
+  op.fd = fd;
+  return {engine_.get(), op};
+}
+
+Executor::IoAwaiter Executor::sleep_until(std::chrono::steady_clock::time_point when) {
+  IoOp op;
+  op.code = IoOp::Code::kTimeout;
+  op.deadline = when;
+  return {engine_.get(), op};
+}
+
+}  // namespace calf

@@ -1,0 +1,242 @@
+// Executor: one thread, one ring, and the coroutines that run there.
+//
+//     run(task) or a thread in run_until_stopped()
+//        |   resume what is ready  ->  submit what they queued  ->  wait for completions or a
+//        post()
+//
+// All members but post(), run_blocking() and stop() belong to the executor's own thread. I/O
+// awaitables return what the system call would: a count, or -errno. Nothing above block/ uses them
+// directly; nodes turn them into Result.
+//
+// The engine below is io_uring, or, where the host refuses it (sysctl kernel.io_uring_disabled, a
+// seccomp filter), a few threads that make the system calls, behind the same IoEngine interface.
+#pragma once
+
+#include <sys/uio.h>
+
+#include <chrono>
+#include <coroutine>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <semaphore>
+#include <type_traits>
+
+#include "block/base/fd.h"
+#include "block/base/result.h"
+#include "block/base/task.h"
+#include "block/io/io_engine.h"
+#include "block/io/offload_pool.h"
+
+namespace calf {
+
+class Executor {
+ public:
+  enum class Engine : uint8_t {
+    kAuto,   // io_uring if the host allows it, else threads
+    kUring,  // an error that says what forbids it, if it is not to be had
+    kThreads,
+  };
+  struct Options {
+    Engine engine = Engine::kAuto;
+    // Where offload() work runs; not owned, may be shared by executors. Null: a small pool of its
+    // own, made at first use.
+    OffloadPool* pool = nullptr;
+  };
+
+  static Result<std::unique_ptr<Executor>> create(Options options);
+  static Result<std::unique_ptr<Executor>> create() { return create(Options{}); }
+  ~Executor();
+  Executor(const Executor&) = delete;
+  Executor& operator=(const Executor&) = delete;
+
+  // "io_uring" or "threads".
+  const char* engine_name() const { return engine_->name(); }
+
+  // Drives the loop on the calling thread until `task` has ended. Other spawned tasks make progress
+  // too.
+  template <class T>
+  T run(Task<T> task);
+
+  // Drives the loop on the calling thread until stop() was called and every spawned task has ended.
+  void run_until_stopped();
+  // Any thread.
+  void stop();
+
+  // Starts `task`; nobody waits for it. Own thread.
+  void spawn(Task<void> task);
+
+  // Any thread: `work` runs on the executor's thread soon.
+  void post(std::function<void()> work);
+
+  // Another thread than the executor's, while that one is in run_until_stopped(): runs `task` there
+  // and waits for its end.
+  template <class T>
+  T run_blocking(Task<T> task);
+
+  // ---- Awaitables, own thread ----
+  // The IoOp lives in the awaiter, hence in the awaiting coroutine's frame; iovec arrays outlive
+  // the await.
+  struct IoAwaiter;
+  IoAwaiter readv(int fd, const iovec* iov, unsigned count, uint64_t offset);
+  IoAwaiter writev(int fd, const iovec* iov, unsigned count, uint64_t offset, int rw_flags = 0);
+  IoAwaiter fdatasync(int fd);
+  IoAwaiter fallocate(int fd, int mode, uint64_t offset, uint64_t length);
+  // Ready when `fd` is readable (eventfd, socket). Returns poll's events or -errno.
+  IoAwaiter poll_in(int fd);
+  // Returns 0 when the time has come.
+  IoAwaiter sleep_until(std::chrono::steady_clock::time_point when);
+
+  // Ends a poll_in() or sleep_until() of this executor early: it returns -ECANCELED. Harmless if it
+  // has ended already.
+  void cancel(IoOp& op) { engine_->cancel(op); }
+
+  // Runs `fn` on a worker thread and returns its result here: for compression, ciphers and system
+  // calls without an asynchronous form. `fn` takes no arguments and may not touch anything of the
+  // executor.
+  template <class Fn>
+  auto offload(Fn fn);
+
+  // Lets other ready coroutines run first.
+  auto yield();
+
+  // Puts a suspended coroutine in the queue of those that run next. For synchronisation primitives.
+  // Own thread.
+  void make_ready(std::coroutine_handle<> handle) { ready_.push_back(handle); }
+
+ private:
+  explicit Executor(std::unique_ptr<IoEngine> engine, OffloadPool* pool);
+  static detail::Detached drive(Executor* self, Task<void> task);
+  bool run_ready();   // true if anything ran
+  bool run_posted();  // true if anything ran
+  void turn();        // one round of the loop; waits if nothing is ready
+  OffloadPool& pool();
+
+  std::unique_ptr<IoEngine> engine_;
+  OffloadPool* pool_;
+  std::unique_ptr<OffloadPool> own_pool_;
+  std::deque<std::coroutine_handle<>> ready_;
+  uint64_t spawned_ = 0;
+  bool stopping_ = false;
+
+  std::mutex posted_mutex_;
+  std::deque<std::function<void()>> posted_;
+};
+
+struct Executor::IoAwaiter {
+  IoEngine* engine;
+  IoOp op;
+
+  bool await_ready() const noexcept { return false; }
+  void await_suspend(std::coroutine_handle<> handle) {
+    op.waiter = handle;
+    engine->submit(op);
+  }
+  int64_t await_resume() const noexcept { return op.result; }
+};
+
+namespace detail {
+
+template <class T>
+Task<void> store_result(Task<T> task, std::optional<T>* out, bool* done) {
+  if constexpr (std::is_void_v<T>) {
+    co_await task;
+  } else {
+    out->emplace(co_await task);
+  }
+  *done = true;
+}
+inline Task<void> store_result(Task<void> task, bool* done) {
+  co_await task;
+  *done = true;
+}
+
+template <class T>
+Task<void> release_when_done(Task<T> task, std::optional<T>* out, std::binary_semaphore* done) {
+  out->emplace(co_await task);
+  done->release();
+}
+inline Task<void> release_when_done(Task<void> task, std::binary_semaphore* done) {
+  co_await task;
+  done->release();
+}
+
+template <class Fn>
+struct OffloadAwaiter {
+  using T = std::invoke_result_t<Fn>;
+  using Slot = std::conditional_t<std::is_void_v<T>, bool, std::optional<T>>;
+  Executor* executor;
+  OffloadPool* pool;
+  Fn fn;
+  Slot result{};
+
+  bool await_ready() const noexcept { return false; }
+  void await_suspend(std::coroutine_handle<> handle) {
+    pool->run([this, handle] {
+      if constexpr (std::is_void_v<T>) {
+        fn();
+      } else {
+        result.emplace(fn());
+      }
+      executor->post([handle] { handle.resume(); });
+    });
+  }
+  T await_resume() {
+    if constexpr (!std::is_void_v<T>) return std::move(*result);
+  }
+};
+
+struct YieldAwaiter {
+  Executor* executor;
+  bool await_ready() const noexcept { return false; }
+  void await_suspend(std::coroutine_handle<> handle) { executor->make_ready(handle); }
+  void await_resume() const noexcept {}
+};
+
+}  // namespace detail
+
+template <class T>
+T Executor::run(Task<T> task) {
+  bool done = false;
+  if constexpr (std::is_void_v<T>) {
+    spawn(detail::store_result(std::move(task), &done));
+    while (!done)
+      turn();
+  } else {
+    std::optional<T> result;
+    spawn(detail::store_result(std::move(task), &result, &done));
+    while (!done)
+      turn();
+    return std::move(*result);
+  }
+}
+
+template <class T>
+T Executor::run_blocking(Task<T> task) {
+  std::binary_semaphore done(0);
+  // std::function wants copyable content, so the task waits here, where it outlives the work.
+  if constexpr (std::is_void_v<T>) {
+    Task<void> wrapped = detail::release_when_done(std::move(task), &done);
+    post([this, &wrapped] { spawn(std::move(wrapped)); });
+    done.acquire();
+  } else {
+    std::optional<T> result;
+    Task<void> wrapped = detail::release_when_done(std::move(task), &result, &done);
+    post([this, &wrapped] { spawn(std::move(wrapped)); });
+    done.acquire();
+    return std::move(*result);
+  }
+}
+
+template <class Fn>
+auto Executor::offload(Fn fn) {
+  return detail::OffloadAwaiter<Fn>{this, &pool(), std::move(fn)};
+}
+
+inline auto Executor::yield() {
+  return detail::YieldAwaiter{this};
+}
+
+}  // namespace calf

@@ -1,0 +1,61 @@
+// IoEngine: what an Executor needs from below. Two exist: io_uring (uring_engine) and threads
+// (thread_engine).
+#pragma once
+
+#include <sys/uio.h>
+
+#include <chrono>
+#include <coroutine>
+#include <cstdint>
+#include <deque>
+#include <memory>
+
+#include "block/base/result.h"
+
+namespace calf {
+
+// One request on its way. Lives in the awaiting coroutine's frame from submit() until its waiter is
+// resumed.
+struct IoOp {
+  enum class Code : uint8_t { kReadv, kWritev, kFdatasync, kFallocate, kPollIn, kTimeout };
+
+  Code code = Code::kReadv;
+  int fd = -1;
+  const iovec* iov = nullptr;
+  unsigned iov_count = 0;
+  int flags = 0;  // RWF_* of a write, mode of fallocate
+  uint64_t offset = 0;
+  uint64_t length = 0;
+  std::chrono::steady_clock::time_point deadline{};
+  // Room for an engine's form of `deadline`.
+  struct {
+    int64_t seconds;
+    long long nanoseconds;
+  } timespec{};
+
+  // The answer: what the system call returns, or -errno.
+  int64_t result = 0;
+  std::coroutine_handle<> waiter{};
+};
+
+class IoEngine {
+ public:
+  virtual ~IoEngine() = default;
+  virtual const char* name() const = 0;
+
+  // Queues `op`; it is on its way after the next wait() at the latest.
+  virtual void submit(IoOp& op) = 0;
+  // Ends a kPollIn or kTimeout early with -ECANCELED; nothing happens if it has ended.
+  virtual void cancel(IoOp& op) = 0;
+  // Submits what is queued, puts the waiters of finished operations into `ready`. With `block`,
+  // waits until there is at least one, or wake() was called.
+  virtual void wait(bool block, std::deque<std::coroutine_handle<>>& ready) = 0;
+  // Any thread: makes a present or the next blocking wait() return.
+  virtual void wake() = 0;
+};
+
+// Fails with a text that names the sysctl or filter where the host refuses io_uring.
+Result<std::unique_ptr<IoEngine>> make_uring_engine();
+std::unique_ptr<IoEngine> make_thread_engine();
+
+}  // namespace calf

@@ -1,0 +1,199 @@
+// IoEngine on io_uring. One ring, one submitter; wake-ups from other threads come through an
+// eventfd that the ring polls.
+
+#include <liburing.h>
+#include <linux/time_types.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cstdio>
+
+#include "block/base/fd.h"
+#include "block/io/io_engine.h"
+
+namespace calf {
+namespace {
+
+constexpr unsigned kEntries = 256;
+
+class UringEngine final : public IoEngine {
+ public:
+  UringEngine() = default;
+  ~UringEngine() override {
+    if (open_) io_uring_queue_exit(&ring_);
+  }
+
+  Result<void> open();
+
+  const char* name() const override { return "io_uring"; }
+  void submit(IoOp& op) override;
+  void cancel(IoOp& op) override;
+  void wait(bool block, std::deque<std::coroutine_handle<>>& ready) override;
+  void wake() override;
+
+ private:
+  io_uring_sqe* next_sqe();
+  void arm_wakeup();
+  void reap(std::deque<std::coroutine_handle<>>& ready);
+
+  io_uring ring_{};
+  bool open_ = false;
+  Fd wake_fd_;
+  bool wake_armed_ = false;
+  std::atomic<bool> wake_sent_ = false;
+  // user_data of completions that belong to no IoOp.
+  static constexpr uint64_t kWakeTag = 1;
+  static constexpr uint64_t kIgnoreTag = 2;
+};
+
+std::string why_refused(int error) {
+  if (error == EPERM || error == ENOSYS) {
+    int disabled = 0;
+    if (FILE* file = std::fopen("/proc/sys/kernel/io_uring_disabled", "re")) {
+      if (std::fscanf(file, "%d", &disabled) != 1) disabled = 0;
+      std::fclose(file);
+    }
+    if (disabled != 0) {
+      return fmt::format(
+          "io_uring is switched off on this host: sysctl kernel.io_uring_disabled is {} (0 allows "
+          "it)",
+          disabled);
+    }
+    if (error == ENOSYS) return "this kernel has no io_uring (Linux 5.11 or newer is needed)";
+    return "io_uring is refused here, most likely by a seccomp filter (container runtimes have "
+           "one: allow "
+           "io_uring_setup, io_uring_enter and io_uring_register)";
+  }
+  if (error == ENOMEM) return "io_uring could not lock memory (raise ulimit -l)";
+  return "io_uring could not be set up: " + Error::from_errno(error).message();
+}
+
+Result<void> UringEngine::open() {
+  io_uring_params params{};
+  params.flags = IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP;
+  params.cq_entries = 4 * kEntries;
+  int r = io_uring_queue_init_params(kEntries, &ring_, &params);
+  if (r < 0) return Error(ErrorKind::kUnsupported, -r, why_refused(-r));
+  open_ = true;
+  if ((params.features & IORING_FEAT_NODROP) == 0 ||
+      (params.features & IORING_FEAT_SUBMIT_STABLE) == 0) {
+    return make_error(ErrorKind::kUnsupported, "io_uring of this kernel is too old");
+  }
+  wake_fd_.reset(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!wake_fd_.valid()) return Error::from_errno(errno, "eventfd");
+  return {};
+}
+
+io_uring_sqe* UringEngine::next_sqe() {
+  io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
+  while (sqe == nullptr) {
+    io_uring_submit(&ring_);
+    sqe = io_uring_get_sqe(&ring_);
+  }
+  return sqe;
+}
+
+void UringEngine::submit(IoOp& op) {
+  io_uring_sqe* sqe = next_sqe();
+  switch (op.code) {
+    case IoOp::Code::kReadv:
+      io_uring_prep_readv(sqe, op.fd, op.iov, op.iov_count, op.offset);
+      break;
+    case IoOp::Code::kWritev:
+      io_uring_prep_writev2(sqe, op.fd, op.iov, op.iov_count, op.offset, op.flags);
+      break;
+    case IoOp::Code::kFdatasync:
+      io_uring_prep_fsync(sqe, op.fd, IORING_FSYNC_DATASYNC);
+      break;
+    case IoOp::Code::kFallocate:
+      io_uring_prep_fallocate(sqe, op.fd, op.flags, static_cast<off_t>(op.offset),
+                              static_cast<off_t>(op.length));
+      break;
+    case IoOp::Code::kPollIn:
+      io_uring_prep_poll_add(sqe, op.fd, POLLIN);
+      break;
+    case IoOp::Code::kTimeout: {
+      // The kernel reads the time at submission, so it may stand in the frame of the operation.
+      auto since_epoch = op.deadline.time_since_epoch();
+      auto seconds = std::chrono::duration_cast<std::chrono::seconds>(since_epoch);
+      auto nanos = std::chrono::duration_cast<std::chrono::nanoseconds>(since_epoch - seconds);
+      op.timespec = {seconds.count(), nanos.count()};
+      static_assert(sizeof(op.timespec) == sizeof(__kernel_timespec));
+      io_uring_prep_timeout(sqe, reinterpret_cast<__kernel_timespec*>(&op.timespec), 0,
+                            IORING_TIMEOUT_ABS);
+      break;
+    }
+  }
+  io_uring_sqe_set_data(sqe, &op);
+}
+
+void UringEngine::cancel(IoOp& op) {
+  io_uring_sqe* sqe = next_sqe();
+  if (op.code == IoOp::Code::kTimeout) {
+    io_uring_prep_timeout_remove(sqe, reinterpret_cast<uint64_t>(&op), 0);
+  } else {
+    io_uring_prep_cancel(sqe, &op, 0);
+  }
+  io_uring_sqe_set_data64(sqe, kIgnoreTag);
+}
+
+void UringEngine::arm_wakeup() {
+  if (wake_armed_) return;
+  io_uring_sqe* sqe = next_sqe();
+  io_uring_prep_poll_add(sqe, wake_fd_.get(), POLLIN);
+  io_uring_sqe_set_data64(sqe, kWakeTag);
+  wake_armed_ = true;
+}
+
+void UringEngine::wait(bool block, std::deque<std::coroutine_handle<>>& ready) {
+  arm_wakeup();
+  int r = block ? io_uring_submit_and_wait(&ring_, 1) : io_uring_submit(&ring_);
+  // EINTR: a signal; EAGAIN, EBUSY: the kernel wants completions reaped first. The loop comes back.
+  if (r < 0 && r != -EINTR && r != -EAGAIN && r != -EBUSY) {
+    std::fprintf(stderr, "io_uring_enter failed: %s\n", Error::from_errno(-r).message().c_str());
+    std::abort();
+  }
+  reap(ready);
+}
+
+void UringEngine::reap(std::deque<std::coroutine_handle<>>& ready) {
+  unsigned head = 0;
+  unsigned count = 0;
+  io_uring_cqe* cqe = nullptr;
+  io_uring_for_each_cqe(&ring_, head, cqe) {
+    ++count;
+    uint64_t tag = io_uring_cqe_get_data64(cqe);
+    if (tag == kWakeTag) {
+      uint64_t value = 0;
+      [[maybe_unused]] ssize_t n = ::read(wake_fd_.get(), &value, sizeof value);
+      wake_armed_ = false;
+      wake_sent_.store(false);
+    } else if (tag != kIgnoreTag) {
+      IoOp* op = reinterpret_cast<IoOp*>(tag);
+      op->result = cqe->res;
+      // A timeout that expired is a success.
+      if (op->code == IoOp::Code::kTimeout && cqe->res == -ETIME) op->result = 0;
+      ready.push_back(op->waiter);
+    }
+  }
+  io_uring_cq_advance(&ring_, count);
+}
+
+void UringEngine::wake() {
+  if (wake_sent_.exchange(true)) return;
+  uint64_t one = 1;
+  [[maybe_unused]] ssize_t n = ::write(wake_fd_.get(), &one, sizeof one);
+}
+
+}  // namespace
+
+Result<std::unique_ptr<IoEngine>> make_uring_engine() {
+  auto engine = std::make_unique<UringEngine>();
+  TRY_VOID(engine->open());
+  return std::unique_ptr<IoEngine>(std::move(engine));
+}
+
+}  // namespace calf

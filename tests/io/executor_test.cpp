@@ -1,0 +1,163 @@
+#include "block/io/executor.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/eventfd.h>
+
+#include <atomic>
+#include <thread>
+
+#include "block/io/sync.h"
+
+namespace calf {
+namespace {
+
+using namespace std::chrono_literals;
+
+// Every case runs on both engines.
+class ExecutorTest : public testing::TestWithParam<Executor::Engine> {
+ protected:
+  void SetUp() override {
+    Executor::Options options;
+    options.engine = GetParam();
+    auto made = Executor::create(options);
+    if (!made.ok()) GTEST_SKIP() << "no io_uring here: " << made.error().message();
+    executor_ = std::move(*made);
+  }
+  std::unique_ptr<Executor> executor_;
+};
+
+Task<int> add(Executor& executor, int a, int b) {
+  co_await executor.yield();
+  co_return a + b;
+}
+
+TEST_P(ExecutorTest, RunsATaskAndReturnsItsValue) {
+  EXPECT_EQ(executor_->run(add(*executor_, 2, 3)), 5);
+}
+
+Task<int64_t> write_and_read_back(Executor& executor, int fd, std::string* out) {
+  char text[] = "hello, disk";
+  iovec write_iov{text, 11};
+  int64_t written = co_await executor.writev(fd, &write_iov, 1, 4096);
+  if (written != 11) co_return written;
+  int64_t synced = co_await executor.fdatasync(fd);
+  if (synced != 0) co_return synced;
+  out->resize(11);
+  iovec read_iov{out->data(), 11};
+  co_return co_await executor.readv(fd, &read_iov, 1, 4096);
+}
+
+TEST_P(ExecutorTest, WritesSyncsAndReads) {
+  Fd fd(open("/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
+  ASSERT_TRUE(fd.valid());
+  std::string out;
+  EXPECT_EQ(executor_->run(write_and_read_back(*executor_, fd.get(), &out)), 11);
+  EXPECT_EQ(out, "hello, disk");
+}
+
+Task<int64_t> read_bad_fd(Executor& executor) {
+  char byte = 0;
+  iovec iov{&byte, 1};
+  co_return co_await executor.readv(-1, &iov, 1, 0);
+}
+
+TEST_P(ExecutorTest, ReportsErrnoAsANegativeCount) {
+  EXPECT_EQ(executor_->run(read_bad_fd(*executor_)), -EBADF);
+}
+
+Task<int64_t> wait_for(Executor& executor, int fd) {
+  co_return co_await executor.poll_in(fd);
+}
+
+TEST_P(ExecutorTest, PollsAnEventfdSignalledByAnotherThread) {
+  Fd event(eventfd(0, EFD_CLOEXEC));
+  std::thread signaller([&] { eventfd_write(event.get(), 1); });
+  EXPECT_GT(executor_->run(wait_for(*executor_, event.get())), 0);
+  signaller.join();
+}
+
+Task<bool> sleep_ends_after(Executor& executor, std::chrono::milliseconds time) {
+  auto deadline = std::chrono::steady_clock::now() + time;
+  int64_t r = co_await executor.sleep_until(deadline);
+  co_return r == 0 && std::chrono::steady_clock::now() >= deadline;
+}
+
+TEST_P(ExecutorTest, SleepsUntilADeadline) {
+  EXPECT_TRUE(executor_->run(sleep_ends_after(*executor_, 20ms)));
+}
+
+Task<void> hold_poll(Executor::IoAwaiter* awaiter, int64_t* result) {
+  *result = co_await *awaiter;
+}
+
+Task<void> cancel_poll(Executor& executor, int fd, int64_t* result) {
+  Executor::IoAwaiter awaiter = executor.poll_in(fd);
+  executor.spawn(hold_poll(&awaiter, result));
+  co_await executor.yield();
+  executor.cancel(awaiter.op);
+  while (*result == 1)
+    co_await executor.yield();
+}
+
+TEST_P(ExecutorTest, CancelsAPoll) {
+  Fd event(eventfd(0, EFD_CLOEXEC));
+  int64_t result = 1;
+  executor_->run(cancel_poll(*executor_, event.get(), &result));
+  EXPECT_EQ(result, -ECANCELED);
+}
+
+Task<std::thread::id> offloaded(Executor& executor) {
+  co_return co_await executor.offload([] { return std::this_thread::get_id(); });
+}
+
+TEST_P(ExecutorTest, OffloadsToAnotherThread) {
+  EXPECT_NE(executor_->run(offloaded(*executor_)), std::this_thread::get_id());
+}
+
+TEST_P(ExecutorTest, RunsTasksForOtherThreads) {
+  std::thread loop([&] { executor_->run_until_stopped(); });
+  std::atomic<int> sum = 0;
+  std::vector<std::thread> callers;
+  for (int i = 0; i < 4; ++i) {
+    callers.emplace_back([&, i] {
+      for (int k = 0; k < 50; ++k)
+        sum += executor_->run_blocking(add(*executor_, i, k));
+    });
+  }
+  for (auto& caller : callers)
+    caller.join();
+  executor_->stop();
+  loop.join();
+  EXPECT_EQ(sum, 4 * (49 * 50 / 2) + 50 * (0 + 1 + 2 + 3));
+}
+
+Task<int64_t> many_reads(Executor& executor, int fd, unsigned count) {
+  std::vector<Task<int64_t>> tasks;
+  for (unsigned i = 0; i < count; ++i) {
+    tasks.push_back([](Executor& ex, int f) -> Task<int64_t> {
+      char buffer[512];
+      iovec iov{buffer, sizeof buffer};
+      co_return co_await ex.readv(f, &iov, 1, 0);
+    }(executor, fd));
+  }
+  std::vector<int64_t> results = co_await when_all(executor, std::move(tasks));
+  int64_t total = 0;
+  for (int64_t r : results)
+    total += r;
+  co_return total;
+}
+
+TEST_P(ExecutorTest, TakesMoreRequestsThanTheRingHasEntries) {
+  Fd fd(open("/dev/zero", O_RDONLY | O_CLOEXEC));
+  EXPECT_EQ(executor_->run(many_reads(*executor_, fd.get(), 3000)), 3000 * 512);
+}
+
+INSTANTIATE_TEST_SUITE_P(Engines, ExecutorTest,
+                         testing::Values(Executor::Engine::kUring, Executor::Engine::kThreads),
+                         [](const auto& param) {
+                           return param.param == Executor::Engine::kUring ? "uring" : "threads";
+                         });
+
+}  // namespace
+}  // namespace calf
