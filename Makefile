@@ -1,0 +1,71 @@
+# Thin: what a person types. The build itself is CMake (CMakePresets.json).
+#
+#   make deps        Debian packages that are missing (root or sudo); silent when all is there
+#   make build       release build in build/release
+#   make test        everything from unit tests to booted guests; under 25 minutes on two cores
+#   make demo        four guests at once from one compressed, write-protected base image
+#   make demo-linux  the same with Linux, booted by SYSLINUX from the disk's MBR
+#   make bench       figures beside QEMU's; ROW=name for one
+#   make lint        format, layers, headers alone, coroutine rules, clang-tidy
+#   make fuzz        each fuzz target for a minute (FUZZ_SECONDS=)
+#   make test-asan test-tsan test-clang    the same tests under sanitizers, the other compiler
+#   make install     programs, man pages, completion below PREFIX (DESTDIR is honoured)
+
+PREFIX ?= /usr/local
+JOBS ?= $(shell nproc)
+FUZZ_SECONDS ?= 60
+ROW ?=
+RELEASE := build/release
+
+.DEFAULT_GOAL := build
+.PHONY: deps build guests linux-guest test test-asan test-tsan test-clang demo demo-linux bench lint fuzz install clean
+
+deps:
+	@scripts/deps.sh packages.txt
+
+build: deps
+	@cmake --preset release > build.log 2>&1 || { cat build.log; rm -f build.log; exit 1; }
+	@rm -f build.log
+	@cmake --build $(RELEASE) -j $(JOBS)
+
+linux-guest: deps
+	@tests/guests/linux/build.sh
+
+test: build linux-guest
+	@scripts/run_tests.sh $(RELEASE)
+
+test-asan: deps
+	@cmake --preset asan > /dev/null
+	@cmake --build build/asan -j $(JOBS)
+	@scripts/run_tests.sh build/asan 'unit|hostile|model|crash'
+
+test-tsan: deps
+	@cmake --preset tsan > /dev/null
+	@cmake --build build/tsan -j $(JOBS) --target tsan_tests
+	@scripts/run_tests.sh build/tsan 'threads'
+
+test-clang: deps
+	@cmake --preset clang > /dev/null
+	@cmake --build build/clang -j $(JOBS)
+	@scripts/run_tests.sh build/clang 'unit|hostile|model|crash'
+
+demo: build
+	@scripts/demo.sh $(RELEASE)
+
+demo-linux: build linux-guest
+	@scripts/demo_linux.sh $(RELEASE)
+
+bench: build
+	@scripts/bench.sh $(RELEASE) $(ROW)
+
+lint: deps
+	@scripts/lint.sh
+
+fuzz: deps
+	@scripts/fuzz.sh $(FUZZ_SECONDS)
+
+install: build
+	@cmake --install $(RELEASE) --prefix $(PREFIX)
+
+clean:
+	rm -rf build
