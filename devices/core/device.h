@@ -18,6 +18,10 @@ class Device {
   virtual void read(uint64_t offset, std::span<uint8_t> data) = 0;
   // Writes to registers that do not exist are ignored.
   virtual void write(uint64_t offset, std::span<const uint8_t> data) = 0;
+  // Back to the power-on state: registers, interrupt lines low, timers disarmed. Called on the
+  // control thread after a reset of the machine, while no vCPU runs. Devices without state keep
+  // this one.
+  virtual void reset() {}
 };
 
 // For devices whose registers are one byte wide: wider accesses become consecutive byte accesses,
