@@ -1,0 +1,37 @@
+// Writes a new, empty qcow2 file: header, refcount table, first refcount blocks, L1 table.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "block/base/result.h"
+#include "block/io/executor.h"
+#include "block/node.h"
+#include "block/qcow2/image_info.h"
+
+namespace calf::qcow2 {
+
+struct CreateOptions {
+  // Virtual size in bytes; rounded up to 512.
+  uint64_t size = 0;
+  // 2 (compat 0.10) or 3 (compat 1.1).
+  unsigned version = 3;
+  uint64_t cluster_size = 65536;
+  uint64_t refcount_bits = 16;
+  Compression compression = Compression::kZlib;
+  std::optional<std::string> backing_name;
+  std::optional<std::string> backing_format;
+  bool lazy_refcounts = false;
+  bool extended_l2 = false;
+  block::Preallocation preallocation = block::Preallocation::kOff;
+};
+
+// Errors carry qemu-img's texts (contract section 6.2).
+Result<void> validate(const CreateOptions& options);
+
+// Validates, then writes into `file`, whose content is dropped. `options` outlives the await. On
+// error the file is left as it is and should be removed by whoever made it.
+Async<> create(Executor& executor, block::Node& file, const CreateOptions& options);
+
+}  // namespace calf::qcow2

@@ -1,0 +1,96 @@
+// Image: a qcow2 file as a node.
+//
+//     read/write ──> resolve (metadata only) ──> transfer (data only) ──> commit (publish mapping)
+//                        │                            │
+//                   L1, L2, refcounts             HostFile ──> file node
+//                   (caches, written in order          backing node (reads and copy-on-write)
+//                    by WriteBack)
+//
+// Any byte range may be read and written, whatever the file below wants aligned. Guest data is
+// durable after flush(); until then new mappings live in memory only.
+//
+// Spec: QEMU docs/interop/qcow2. Versions 2 and 3, every cluster size and refcount width, zlib and
+// zstd. Refused by name at open (info_only images excepted): encryption, external data files,
+// extended L2 entries. Persistent bitmaps are not maintained: a writable open clears their
+// autoclear bit, as the format foresees.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "block/io/executor.h"
+#include "block/node.h"
+#include "block/qcow2/image_info.h"
+
+namespace calf::qcow2 {
+
+// Lines that qemu-img prints without a prefix ("qcow2: Marking image as corrupt: …", repairs at
+// open). Text from the image in it is not yet quoted for a terminal.
+using MessageSink = std::function<void(std::string_view line)>;
+
+struct OpenOptions {
+  bool writable = false;
+  // Only info() is wanted: features that the engine cannot read or write are no error, and
+  // nothing is read but the header, the snapshot table and the bitmap directory.
+  bool info_only = false;
+  // Damage that check() reports is no error here, and a dirty image is not repaired at open.
+  bool for_check = false;
+  // Never syncs: for targets of a conversion and throw-away images (cache=unsafe).
+  bool unsafe_no_flush = false;
+  // Upper bound of cached L2 and refcount tables, in bytes each.
+  uint64_t cache_bytes = uint64_t{32} << 20;
+  // May be null.
+  MessageSink message;
+};
+
+class Image final : public block::Node {
+ public:
+  // Takes the file over. Error texts are those of contract section 6.3, without "Could not open".
+  static Async<std::unique_ptr<Image>> open(Executor& executor, std::unique_ptr<block::Node> file,
+                                            OpenOptions options);
+  ~Image() override;
+
+  // The names as recorded in the header; never resolved, never trusted.
+  const std::optional<std::string>& backing_name() const;
+  const std::optional<std::string>& backing_format() const;
+  // The node that answers where this image has nothing; closed together with the image. Set before
+  // the first request.
+  void set_backing(std::unique_ptr<block::Node> backing);
+  ImageInfo info() const;
+  // The node that holds the file.
+  block::Node& file() const;
+
+  // Stores one whole cluster compressed (plain if that does not make it smaller, a zero cluster
+  // never). `offset` is aligned to the cluster; `from` has the size of a cluster, or reaches the
+  // end of the disk. Any number may be in flight: compression runs on the offload pool.
+  Async<> write_compressed(uint64_t offset, IoSlice from);
+
+  // block::Node
+  uint64_t size() const override;
+  const block::Limits& limits() const override;
+  bool read_only() const override;
+  Async<> read(uint64_t offset, IoSlice to) override;
+  Async<> write(uint64_t offset, IoSlice from, block::WriteFlags flags) override;
+  Async<> write_zeroes(ByteRange range, block::ZeroFlags flags) override;
+  Async<> discard(ByteRange range) override;
+  Async<> flush() override;
+  Async<block::Extent> map(ByteRange range) override;
+  Async<> truncate(uint64_t size, block::Preallocation preallocation) override;
+  Async<> close() override;
+  block::Node* backing() const override;
+  const std::string& name() const override;
+  const char* format() const override { return "qcow2"; }
+
+  // The parts, for check and repair (image_state.h).
+  struct State;
+  State& state() { return *state_; }
+
+ private:
+  explicit Image(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace calf::qcow2
