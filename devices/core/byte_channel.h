@@ -7,6 +7,8 @@
 
 namespace calf::devices {
 
+// A device may call in while it holds its own lock, and takes that lock in its callbacks: a channel
+// calls back with no lock of its own held, and never from inside send().
 class ByteChannel {
  public:
   virtual ~ByteChannel() = default;

@@ -27,8 +27,9 @@ class HostClock final : public Clock {
   }
 };
 
-// A one-shot alarm: calls back (on a thread of its owner, never inside arm()) when the monotonic
-// clock reaches a time.
+// A one-shot alarm: calls back (on a thread of its owner, never inside arm(), with no lock of the
+// owner held) when the monotonic clock reaches a time. A callback that was on its way when arm() or
+// disarm() was called may still come. The destructor waits for a callback that is running.
 class Timer {
  public:
   virtual ~Timer() = default;
