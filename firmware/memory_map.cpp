@@ -71,17 +71,19 @@ Result<MemoryMap> MemoryMap::build(uint64_t ram_size, std::span<const ByteRange>
   map.slots_.push_back({devices::Gpa{0}, kVgaHole.offset, 0, true});
   map.slots_.push_back(
       {devices::Gpa{kReadOnlyArea.offset}, kReadOnlyArea.length, kReadOnlyArea.offset, false});
-  map.slots_.push_back({devices::Gpa{kOneMiB}, below - kOneMiB, kOneMiB, true});
+  if (below > kOneMiB) {
+    map.slots_.push_back({devices::Gpa{kOneMiB}, below - kOneMiB, kOneMiB, true});
+  }
   if (above != 0) map.slots_.push_back({devices::Gpa{kFourGiB}, above, below, true});
 
   std::vector<TypedRange> entries = {
       {{0, kLowRamEnd}, E820Type::kRam},
       {kEbda, E820Type::kReserved},
       {kFirmwareArea, E820Type::kReserved},
-      {{kOneMiB, below - kOneMiB}, E820Type::kRam},
       {kEcam, E820Type::kReserved},
       {{kKvmIdentityMap.offset, kFourGiB - kKvmIdentityMap.offset}, E820Type::kReserved},
   };
+  if (below > kOneMiB) entries.push_back({{kOneMiB, below - kOneMiB}, E820Type::kRam});
   if (above != 0) entries.push_back({{kFourGiB, above}, E820Type::kRam});
   for (ByteRange hole : reserved) {
     if (!make_range(hole.offset, hole.length)) {

@@ -89,7 +89,7 @@ struct MemorySlot {
 
 class MemoryMap {
  public:
-  static constexpr uint64_t kMinRam = 2 * kOneMiB;
+  static constexpr uint64_t kMinRam = kOneMiB;
   static constexpr uint64_t kMaxRam = 1ULL << 42;
 
   // `ram_size` is a multiple of the page size between the two limits. `reserved` are pieces of RAM

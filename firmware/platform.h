@@ -17,6 +17,9 @@ inline constexpr std::array<IsaPort, 4> kSerialPorts{
 
 inline constexpr uint16_t kRtcPort = 0x70;
 inline constexpr uint8_t kRtcIrq = 8;
+inline constexpr uint16_t kI8042DataPort = 0x60;
+inline constexpr uint16_t kI8042CommandPort = 0x64;
+inline constexpr uint8_t kI8042Irq = 1;
 inline constexpr uint16_t kFastResetPort = 0x92;
 inline constexpr uint16_t kPvpanicPort = 0x505;
 inline constexpr uint16_t kPciConfigPort = 0xCF8;
@@ -32,8 +35,9 @@ inline constexpr uint16_t kPmTimerPort = kPmBase + 0x08;     // 4 bytes
 inline constexpr uint16_t kGpe0Port = kPmBase + 0x20;        // status, enable
 inline constexpr uint8_t kGpe0Bytes = 4;                     // both together
 inline constexpr uint8_t kSciIrq = 9;                        // level, active high
-// SLP_TYP value of S5 in PM1 control.
-inline constexpr uint8_t kSleepTypeS5 = 5;
+// SLP_TYP of S5 in PM1 control. 0 as on QEMU's machines, so that small guests which power off with
+// a bare `out 0x604, 0x2000` do so here too.
+inline constexpr uint8_t kSleepTypeS5 = 0;
 
 inline constexpr uint8_t kIoapicId = 0;
 inline constexpr unsigned kIoapicPins = 24;

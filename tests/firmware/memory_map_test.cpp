@@ -62,7 +62,8 @@ TEST(MemoryMap, ExactlyThreeGiBLeavesNothingAbove) {
 }
 
 TEST(MemoryMap, SlotsAreDisjointAndCoverUsableRam) {
-  for (uint64_t size : {2 * kOneMiB, 64 * kOneMiB, 3 * kOneGiB + kPageSize, 70 * kOneGiB}) {
+  for (uint64_t size :
+       {kOneMiB, 2 * kOneMiB, 64 * kOneMiB, 3 * kOneGiB + kPageSize, 70 * kOneGiB}) {
     auto map = MemoryMap::build(size);
     ASSERT_TRUE(map.ok());
     uint64_t last = 0;
@@ -100,7 +101,7 @@ TEST(MemoryMap, ReservedPiecesAreCarvedOut) {
 
 TEST(MemoryMap, RefusesOddSizes) {
   EXPECT_FALSE(MemoryMap::build(0).ok());
-  EXPECT_FALSE(MemoryMap::build(kOneMiB).ok());
+  EXPECT_FALSE(MemoryMap::build(kOneMiB - kPageSize).ok());
   EXPECT_FALSE(MemoryMap::build(64 * kOneMiB + 1).ok());
   EXPECT_FALSE(MemoryMap::build(MemoryMap::kMaxRam + kPageSize).ok());
   std::vector<ByteRange> wraps = {{UINT64_MAX, 2}};
