@@ -9,7 +9,7 @@ namespace {
 // not RAM.
 template <class Fn>
 bool for_each_piece(const std::vector<GuestMemory::Region>& regions, Gpa start, uint64_t length,
-                    Fn&& fn) {
+                    GuestMemory::Access access, Fn&& fn) {
   uint64_t address = raw(start);
   if (length > UINT64_MAX - address) return false;
   while (length > 0) {
@@ -17,6 +17,7 @@ bool for_each_piece(const std::vector<GuestMemory::Region>& regions, Gpa start, 
       return address >= raw(r.start) && address - raw(r.start) < r.host.size();
     });
     if (region == regions.end()) return false;
+    if (access == GuestMemory::Access::kWrite && !region->writable) return false;
     uint64_t offset = address - raw(region->start);
     uint64_t n = std::min<uint64_t>(length, region->host.size() - offset);
     fn(region->host.subspan(offset, n));
@@ -28,21 +29,23 @@ bool for_each_piece(const std::vector<GuestMemory::Region>& regions, Gpa start, 
 
 }  // namespace
 
-bool GuestMemory::append_iovecs(Gpa start, uint64_t length, std::vector<iovec>& out) const {
-  return for_each_piece(regions_, start, length, [&](std::span<uint8_t> piece) {
+bool GuestMemory::append_iovecs(Gpa start, uint64_t length, std::vector<iovec>& out,
+                                Access access) const {
+  return for_each_piece(regions_, start, length, access, [&](std::span<uint8_t> piece) {
     out.push_back({piece.data(), piece.size()});
   });
 }
 
 bool GuestMemory::read(Gpa start, std::span<uint8_t> to) const {
-  return for_each_piece(regions_, start, to.size(), [&](std::span<uint8_t> piece) {
+  return for_each_piece(regions_, start, to.size(), Access::kRead, [&](std::span<uint8_t> piece) {
     std::memcpy(to.data(), piece.data(), piece.size());
     to = to.subspan(piece.size());
   });
 }
 
 bool GuestMemory::write(Gpa start, std::span<const uint8_t> from) const {
-  return for_each_piece(regions_, start, from.size(), [&](std::span<uint8_t> piece) {
+  // Firmware fills read-only regions this way.
+  return for_each_piece(regions_, start, from.size(), Access::kRead, [&](std::span<uint8_t> piece) {
     std::memcpy(piece.data(), from.data(), piece.size());
     from = from.subspan(piece.size());
   });

@@ -34,29 +34,35 @@ class GuestMemory {
     bool writable = true;  // for the guest; the VMM itself fills read-only regions through `host`
   };
 
+  // What a device is about to do with memory.
+  enum class Access : uint8_t { kRead, kWrite };
+
   GuestMemory() = default;
   // Regions do not overlap. At most a handful.
   explicit GuestMemory(std::vector<Region> regions) : regions_(std::move(regions)) {}
 
   const std::vector<Region>& regions() const { return regions_; }
 
-  // The host bytes of [start, start + length) if they lie in one region; nothing otherwise. Length
-  // 0 gives nothing.
-  std::optional<std::span<uint8_t>> translate(Gpa start, uint64_t length) const {
+  // The host bytes of [start, start + length) if they lie in one region (a writable one for
+  // Access::kWrite); nothing otherwise. Length 0 gives nothing.
+  std::optional<std::span<uint8_t>> translate(Gpa start, uint64_t length,
+                                              Access access = Access::kRead) const {
     uint64_t address = raw(start);
     for (const Region& region : regions_) {
       uint64_t begin = raw(region.start);
       if (address < begin || address - begin >= region.host.size()) continue;
       uint64_t offset = address - begin;
       if (length == 0 || length > region.host.size() - offset) return std::nullopt;
+      if (access == Access::kWrite && !region.writable) return std::nullopt;
       return region.host.subspan(offset, length);
     }
     return std::nullopt;
   }
 
   // Appends the pieces of [start, start + length), which may span adjacent regions. False if any
-  // byte is not RAM.
-  bool append_iovecs(Gpa start, uint64_t length, std::vector<iovec>& out) const;
+  // byte is not RAM, or is to be written and stands in a read-only region.
+  bool append_iovecs(Gpa start, uint64_t length, std::vector<iovec>& out,
+                     Access access = Access::kRead) const;
 
   // Copies between a local object and guest memory; false, and nothing usable, if a byte is not
   // RAM.
