@@ -1,0 +1,106 @@
+#include "devices/virtio/queue_runner.h"
+
+#include <unistd.h>
+
+#include <cassert>
+
+namespace calf::virtio {
+
+Task<void> QueueRunner::run() {
+  executor_->spawn(publish_batches());
+  while (!stopping_) {
+    walk();
+    int64_t polled = co_await executor_->poll_in(kick_fd_);
+    // A poll that fails would fail again at once; without it the queue is deaf.
+    if (polled < 0 && !broken_) break_queue("its kicks cannot be waited for");
+    uint64_t kicks = 0;
+    // Nothing to read only means that nothing is to be reset.
+    [[maybe_unused]] ssize_t n = ::read(kick_fd_, &kicks, sizeof kicks);
+  }
+  while (in_flight_ != 0)
+    co_await finished_.wait();
+  publish_.wake_all();
+  while (!publisher_done_)
+    co_await finished_.wait();
+}
+
+void QueueRunner::stop() {
+  stopping_ = true;
+  kick_self();
+}
+
+void QueueRunner::kick_self() {
+  uint64_t one = 1;
+  // Fails only if the counter is full, and then the fd is readable anyway.
+  [[maybe_unused]] ssize_t n = ::write(kick_fd_, &one, sizeof one);
+}
+
+void QueueRunner::walk() {
+  if (broken_) return;
+  // A driver that refills the ring as fast as it is emptied must not keep the executor here.
+  unsigned budget = queue_.size();
+  do {
+    queue_.suppress_kicks();
+    for (;;) {
+      if (budget-- == 0) {
+        kick_self();
+        return;
+      }
+      if (in_flight_ == queue_.size()) {
+        full_ = true;  // finish() starts the next walk
+        return;
+      }
+      Result<std::optional<Chain>> popped = queue_.pop();
+      if (!popped.ok()) {
+        break_queue(popped.error().message());
+        return;
+      }
+      if (!popped->has_value()) break;
+      ++in_flight_;
+      consumer_->take(*this, std::move(**popped));
+      if (broken_) return;
+    }
+  } while (queue_.allow_kicks());
+}
+
+void QueueRunner::break_queue(std::string_view why) {
+  broken_ = true;
+  notifier_->needs_reset(fmt::format("queue {}: {}", queue_.index(), why));
+}
+
+void QueueRunner::finish(uint16_t head, uint32_t written) {
+  assert(in_flight_ > 0);
+  --in_flight_;
+  queue_.push(head, written);
+  if (!dirty_) {
+    dirty_ = true;
+    publish_.wake_all();
+  }
+  if (full_) {
+    full_ = false;
+    kick_self();
+  }
+  if (stopping_ && in_flight_ == 0) finished_.wake_all();
+}
+
+void QueueRunner::fail(uint16_t head, std::string_view why) {
+  finish(head, 0);
+  if (!broken_) break_queue(why);
+}
+
+Task<void> QueueRunner::publish_batches() {
+  for (;;) {
+    if (dirty_) {
+      dirty_ = false;
+      if (queue_.publish()) notifier_->used_buffers(queue_.index());
+    } else if (stopping_ && in_flight_ == 0) {
+      break;
+    } else {
+      co_await publish_.wait();
+    }
+  }
+  publisher_done_ = true;
+  finished_.wake_all();
+}
+
+}  // namespace calf::virtio

@@ -1,0 +1,77 @@
+// QueueRunner: one running queue on an executor.
+//
+//     kick eventfd --> walk the available ring --> Consumer::take(chain) …
+//     QueueRunner::finish(head)
+//                       (kicks suppressed)                                       |
+//     interrupt   <--  one index update and one decision per batch  <------------+
+//
+// A batch is what ends in one round of the executor: finish() writes the used element, and the
+// publisher, a coroutine that runs after what is ready now, makes them visible together.
+//
+// No more chains are taken than the ring has entries; a driver that offers a buffer twice waits for
+// its own. Everything here is on the executor's thread.
+#pragma once
+
+#include <cstdint>
+
+#include "block/base/task.h"
+#include "block/io/executor.h"
+#include "block/io/sync.h"
+#include "devices/virtio/chain.h"
+#include "devices/virtio/device.h"
+#include "devices/virtio/queue.h"
+
+namespace calf::virtio {
+
+class QueueRunner {
+ public:
+  class Consumer {
+   public:
+    virtual ~Consumer() = default;
+    // Starts to work on `chain` and calls runner.finish() once, now or later.
+    virtual void take(QueueRunner& runner, Chain chain) = 0;
+  };
+
+  QueueRunner(Executor& executor, Queue queue, int kick_fd, Notifier& notifier, Consumer& consumer)
+      : executor_(&executor),
+        queue_(std::move(queue)),
+        kick_fd_(kick_fd),
+        notifier_(&notifier),
+        consumer_(&consumer),
+        finished_(executor),
+        publish_(executor) {}
+
+  // Works until stop() was called and everything in flight has ended.
+  Task<void> run();
+  void stop();
+
+  // The chain with this head is done; `written` bytes of its writable part were filled.
+  void finish(uint16_t head, uint32_t written);
+  // The chain cannot be answered at all: finishes it and breaks the queue.
+  void fail(uint16_t head, std::string_view why);
+
+  uint16_t index() const { return queue_.index(); }
+  unsigned in_flight() const { return in_flight_; }
+
+ private:
+  void walk();
+  void break_queue(std::string_view why);
+  void kick_self();
+  Task<void> publish_batches();
+
+  Executor* executor_;
+  Queue queue_;
+  int kick_fd_;
+  Notifier* notifier_;
+  Consumer* consumer_;
+  unsigned in_flight_ = 0;
+  bool stopping_ = false;
+  bool broken_ = false;
+  bool full_ = false;   // the walk stopped because the ring's worth of chains is in flight
+  bool dirty_ = false;  // used elements wait for the publisher
+  bool publisher_done_ = false;
+  WaitQueue finished_;  // run() waits here for the end of what is in flight, and of the publisher
+  WaitQueue publish_;   // the publisher waits here
+};
+
+}  // namespace calf::virtio
