@@ -1,13 +1,14 @@
 // The machine's physical address space: what stands where, and the one E820 that tells the guest.
 //
 //   0           IVT 0–0x400, BDA 0x400–0x500, RAM
-//   0x9FC00     EBDA, 1 KiB, reserved; its last 256 bytes hold the ACPI FACS, which the guest
-//   writes 0xA0000     hole (no VGA) 0xC0000     read-only slot; empty, so that a scan for option
-//   ROMs costs no exits 0xE0000       ACPI tables (RSDP first), SMBIOS structures, MP configuration
-//   table 0xF0000       BIOS stubs and data; 0xF5000–0xF6000 SMBIOS entry points and MP floating
-//   pointer 0x100000    RAM up to 3 GiB 3 GiB       PCI window; ECAM 0xE0000000; IOAPIC, LAPIC;
-//   KVM's identity map and TSS pages 4 GiB       the rest of RAM, then (aligned) the 64-bit PCI
-//   window
+//   0x9FC00     EBDA, 1 KiB, reserved; its last 256 bytes hold the FACS, which the guest writes
+//   0xA0000     hole (no VGA)
+//   0xC0000     read-only slot; empty, so that a scan for option ROMs costs no exits
+//   0xE0000       ACPI tables (RSDP first), SMBIOS structures, MP configuration table
+//   0xF0000       SMBIOS entry points, MP floating pointer; from 0xF1000 BIOS stubs and data
+//   0x100000    RAM up to 3 GiB
+//   3 GiB       PCI window; ECAM 0xE0000000; IOAPIC, LAPIC; KVM's identity map and TSS pages
+//   4 GiB       the rest of RAM, then (aligned) the 64-bit PCI window
 //
 // RAM that would lie under 0xA0000–0x100000 is not moved elsewhere: a machine of 512 MiB ends at
 // 512 MiB, as a PC does. ACPI 6.5, chapter 15 describes E820.
@@ -43,8 +44,9 @@ inline constexpr ByteRange kReadOnlyArea{0xC0000, 0x40000};
 inline constexpr ByteRange kFirmwareArea{0xE0000, 0x20000};  // reserved in the E820
 inline constexpr ByteRange kTableArea{0xE0000, 0x10000};     // ACPI, SMBIOS structures, MP table
 inline constexpr ByteRange kBiosSegment{0xF0000, 0x10000};
-// Inside the BIOS segment, kept free by the BIOS: what must be found by scanning 0xF0000–0xFFFFF.
-inline constexpr ByteRange kEntryPointArea{0xF5000, 0x1000};
+// Inside the BIOS segment, kept free by the BIOS: what guests find by scanning from 0xF0000
+// on; at the start, because each step of a scan costs.
+inline constexpr ByteRange kEntryPointArea{0xF0000, 0x1000};
 
 // Between 3 and 4 GiB.
 inline constexpr uint64_t kLowRamLimit = 3 * kOneGiB;

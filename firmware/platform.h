@@ -23,21 +23,10 @@ inline constexpr uint8_t kI8042Irq = 1;
 inline constexpr uint16_t kFastResetPort = 0x92;
 inline constexpr uint16_t kPvpanicPort = 0x505;
 inline constexpr uint16_t kPciConfigPort = 0xCF8;
-// Lies inside the PCI address register's dword; it answers byte accesses only.
-inline constexpr uint16_t kResetControlPort = 0xCF9;
-inline constexpr uint8_t kResetControlValue = 0x06;  // full reset
 
-// ACPI fixed hardware (ACPI 6.5, 4.8), one block of ports.
-inline constexpr uint16_t kPmBase = 0x600;
-inline constexpr uint16_t kPm1EventPort = kPmBase + 0x00;    // status, enable: 2 bytes each
-inline constexpr uint16_t kPm1ControlPort = kPmBase + 0x04;  // 2 bytes
-inline constexpr uint16_t kPmTimerPort = kPmBase + 0x08;     // 4 bytes
-inline constexpr uint16_t kGpe0Port = kPmBase + 0x20;        // status, enable
-inline constexpr uint8_t kGpe0Bytes = 4;                     // both together
-inline constexpr uint8_t kSciIrq = 9;                        // level, active high
-// SLP_TYP of S5 in PM1 control. 0 as on QEMU's machines, so that small guests which power off with
-// a bare `out 0x604, 0x2000` do so here too.
-inline constexpr uint8_t kSleepTypeS5 = 0;
+// ACPI fixed hardware (ACPI 6.5, 4.8), one block of ports that devices::AcpiPm answers.
+inline constexpr uint16_t kPmBase = 0x600;  // as on QEMU's q35
+inline constexpr uint8_t kSciIrq = 9;       // level, active high
 
 inline constexpr uint8_t kIoapicId = 0;
 inline constexpr unsigned kIoapicPins = 24;

@@ -54,7 +54,8 @@ class AcpiPm final : public Device {
     kSleepTypeMask = 7 << kSleepTypeShift,
     kSleepEnable = 1 << 13,  // write-only
   };
-  static constexpr uint8_t kSleepTypeS5 = 5;
+  // As on QEMU's machines, so that a small guest's bare `out 0x604, 0x2000` powers off here too.
+  static constexpr uint8_t kSleepTypeS5 = 0;
   static constexpr uint8_t kResetValue = 1;
   static constexpr uint64_t kTimerHz = 3579545;
 

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstring>
 
+#include "devices/legacy/acpi_pm.h"
 #include "firmware/acpi/tables.h"
 #include "firmware/memory_map.h"
 #include "firmware/platform.h"
@@ -98,6 +99,11 @@ std::vector<uint8_t> make_dsdt(const DsdtConfig& config) {
 }
 
 std::vector<uint8_t> make_fadt(Gpa facs, Gpa dsdt) {
+  using Pm = devices::AcpiPm;
+  constexpr uint16_t kPm1Event = kPmBase + Pm::kPm1Status;
+  constexpr uint16_t kPm1Control = kPmBase + Pm::kPm1Control;
+  constexpr uint16_t kPmTimer = kPmBase + Pm::kPmTimer;
+  constexpr uint16_t kGpe0 = kPmBase + Pm::kGpe0Status;
   constexpr uint8_t kEnterpriseServer = 4;
   constexpr uint8_t kCmosCentury = 0x32;
   constexpr uint16_t kNoC2 = 101, kNoC3 = 1001;  // latencies that mean "not there"
@@ -108,30 +114,30 @@ std::vector<uint8_t> make_fadt(Gpa facs, Gpa dsdt) {
   fadt.dsdt = static_cast<uint32_t>(raw(dsdt));
   fadt.preferred_profile = kEnterpriseServer;
   fadt.sci_interrupt = kSciIrq;
-  fadt.pm1a_event = kPm1EventPort;
-  fadt.pm1a_control = kPm1ControlPort;
-  fadt.pm_timer = kPmTimerPort;
-  fadt.gpe0 = kGpe0Port;
-  fadt.pm1_event_length = 4;
-  fadt.pm1_control_length = 2;
-  fadt.pm_timer_length = 4;
-  fadt.gpe0_length = kGpe0Bytes;
+  fadt.pm1a_event = kPm1Event;
+  fadt.pm1a_control = kPm1Control;
+  fadt.pm_timer = kPmTimer;
+  fadt.gpe0 = kGpe0;
+  fadt.pm1_event_length = Pm::kPm1EventLength;
+  fadt.pm1_control_length = Pm::kPm1ControlLength;
+  fadt.pm_timer_length = Pm::kPmTimerLength;
+  fadt.gpe0_length = Pm::kGpe0Length;
   fadt.c2_latency = kNoC2;
   fadt.c3_latency = kNoC3;
   fadt.century = kCmosCentury;
   // No 8042 flag: see the DSDT.
   fadt.boot_flags = boot_flags::kLegacyDevices | boot_flags::kNoVga;
   fadt.flags = fadt_flags::kWbinvd | fadt_flags::kProcC1 | fadt_flags::kNoSleepButton |
-               fadt_flags::kNoFixedRtc | fadt_flags::kResetRegister;
-  fadt.reset_register = io_register(kResetControlPort, 1);
-  fadt.reset_value = kResetControlValue;
+               fadt_flags::kNoFixedRtc | fadt_flags::kTimerIs32Bits | fadt_flags::kResetRegister;
+  fadt.reset_register = io_register(kPmBase + Pm::kReset, 1);
+  fadt.reset_value = Pm::kResetValue;
   // x_facs stays zero: the FACS is below 4 GiB, and one of the two pointers must be zero then.
   fadt.x_dsdt = raw(dsdt);
-  fadt.x_pm1a_event = io_register(kPm1EventPort, 4);
+  fadt.x_pm1a_event = io_register(kPm1Event, Pm::kPm1EventLength);
   fadt.x_pm1a_event.access_size = 2;  // two registers of a word each
-  fadt.x_pm1a_control = io_register(kPm1ControlPort, 2);
-  fadt.x_pm_timer = io_register(kPmTimerPort, 4);
-  fadt.x_gpe0 = io_register(kGpe0Port, kGpe0Bytes);
+  fadt.x_pm1a_control = io_register(kPm1Control, Pm::kPm1ControlLength);
+  fadt.x_pm_timer = io_register(kPmTimer, Pm::kPmTimerLength);
+  fadt.x_gpe0 = io_register(kGpe0, Pm::kGpe0Length);
   fadt.x_gpe0.access_size = 1;
   return finish_object(fadt);
 }

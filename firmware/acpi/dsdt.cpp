@@ -3,6 +3,7 @@
 #include <cassert>
 #include <string>
 
+#include "devices/legacy/acpi_pm.h"
 #include "firmware/acpi/aml.h"
 #include "firmware/memory_map.h"
 #include "firmware/platform.h"
@@ -54,7 +55,6 @@ Bytes pci_root(const DsdtConfig& config) {
 // reset command alone; were it described as PNP0303, guests would spend time on the search for a
 // keyboard.
 Bytes system_resources() {
-  constexpr uint8_t kPmBytes = kGpe0Port + kGpe0Bytes - kPmBase;
   return device("SYSR", {
                             name("_HID", eisa_id("PNP0C02")),
                             name("_CRS", resources({
@@ -62,7 +62,7 @@ Bytes system_resources() {
                                              aml::io(kI8042DataPort, 1),
                                              aml::io(kI8042CommandPort, 1),
                                              aml::io(kFastResetPort, 1),
-                                             aml::io(kPmBase, kPmBytes),
+                                             aml::io(kPmBase, devices::AcpiPm::kWindow),
                                          })),
                         });
 }
@@ -105,7 +105,8 @@ std::vector<uint8_t> dsdt_code(const DsdtConfig& config) {
   }
   if (config.pvpanic) devices.push_back(pvpanic());
 
-  Bytes s5 = package({integer(kSleepTypeS5), integer(kSleepTypeS5), integer(0), integer(0)});
+  constexpr uint8_t kS5 = devices::AcpiPm::kSleepTypeS5;
+  Bytes s5 = package({integer(kS5), integer(kS5), integer(0), integer(0)});
   std::vector<Bytes> root = {name("_S5_", s5), aml::scope("_SB_", devices)};
   return aml::concat(root);
 }

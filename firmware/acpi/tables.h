@@ -114,8 +114,8 @@ inline constexpr uint32_t kWbinvd = 1u << 0;
 inline constexpr uint32_t kProcC1 = 1u << 2;
 inline constexpr uint32_t kNoSleepButton = 1u << 5;  // power button stays: fixed hardware
 inline constexpr uint32_t kNoFixedRtc = 1u << 6;
+inline constexpr uint32_t kTimerIs32Bits = 1u << 8;
 inline constexpr uint32_t kResetRegister = 1u << 10;
-inline constexpr uint32_t kRemotePowerOn = 1u << 12;
 }  // namespace fadt_flags
 namespace boot_flags {  // table 5.11
 inline constexpr uint16_t kLegacyDevices = 1u << 0;
