@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 
+#include "vmm/kvm/abi.h"
 #include "vmm/kvm/ioctl.h"
 #include "vmm/kvm/variable.h"
 
@@ -101,25 +102,25 @@ Result<Vm> System::create_vm() const {
 Result<std::vector<kvm_cpuid_entry2>> System::supported_cpuid() const {
   // KVM says E2BIG until the array is long enough; some 60 leaves exist today.
   for (uint32_t capacity = 128; capacity <= 4096; capacity *= 2) {
-    Variable<kvm_cpuid2, kvm_cpuid_entry2> list(capacity);
-    list.header().nent = capacity;
+    Variable<CpuidHeader, kvm_cpuid_entry2> list(capacity);
+    list.header().count = capacity;
     Result<int> result =
-        call(fd_.get(), KVM_GET_SUPPORTED_CPUID, "KVM_GET_SUPPORTED_CPUID", &list.header());
-    if (result.ok()) return list.to_vector(list.header().nent);
+        call(fd_.get(), kGetSupportedCpuid, "KVM_GET_SUPPORTED_CPUID", &list.header());
+    if (result.ok()) return list.to_vector(list.header().count);
     if (result.error().sys_errno() != E2BIG) return std::move(result.error());
   }
   return make_error(ErrorKind::kUnsupported, "KVM_GET_SUPPORTED_CPUID returns too many leaves");
 }
 
 Result<std::vector<uint32_t>> System::msr_indices() const {
-  kvm_msr_list probe{};
-  Result<int> result = call(fd_.get(), KVM_GET_MSR_INDEX_LIST, "KVM_GET_MSR_INDEX_LIST", &probe);
+  MsrListHeader probe{};
+  Result<int> result = call(fd_.get(), kGetMsrIndexList, "KVM_GET_MSR_INDEX_LIST", &probe);
   if (result.ok()) return std::vector<uint32_t>{};
   if (result.error().sys_errno() != E2BIG) return std::move(result.error());
-  Variable<kvm_msr_list, uint32_t> list(probe.nmsrs);
-  list.header().nmsrs = probe.nmsrs;
-  TRY_VOID(call(fd_.get(), KVM_GET_MSR_INDEX_LIST, "KVM_GET_MSR_INDEX_LIST", &list.header()));
-  return list.to_vector(list.header().nmsrs);
+  Variable<MsrListHeader, uint32_t> list(probe.count);
+  list.header().count = probe.count;
+  TRY_VOID(call(fd_.get(), kGetMsrIndexList, "KVM_GET_MSR_INDEX_LIST", &list.header()));
+  return list.to_vector(list.header().count);
 }
 
 }  // namespace calf::kvm

@@ -6,15 +6,12 @@
 #include <atomic>
 #include <utility>
 
+#include "vmm/kvm/abi.h"
 #include "vmm/kvm/ioctl.h"
 #include "vmm/kvm/variable.h"
 
 namespace calf::kvm {
 namespace {
-
-int interrupt_signal() {
-  return SIGRTMIN;
-}
 
 void ignore_signal(int) {}
 
@@ -68,6 +65,10 @@ Result<void> Vcpu::complete_exit() {
   store_immediate_exit(*run_, 0);
   if (!status.ok()) return std::move(status.error());
   return {};
+}
+
+int Vcpu::interrupt_signal() {
+  return SIGRTMIN;
 }
 
 Result<void> Vcpu::install_interrupt_signal() {
@@ -146,24 +147,24 @@ Result<void> Vcpu::set_events(const kvm_vcpu_events& events) {
 }
 
 Result<void> Vcpu::set_cpuid(std::span<const kvm_cpuid_entry2> entries) {
-  Variable<kvm_cpuid2, kvm_cpuid_entry2> list(entries);
-  list.header().nent = static_cast<uint32_t>(entries.size());
-  return call_void(fd_.get(), KVM_SET_CPUID2, "KVM_SET_CPUID2", &list.header());
+  Variable<CpuidHeader, kvm_cpuid_entry2> list(entries);
+  list.header().count = static_cast<uint32_t>(entries.size());
+  return call_void(fd_.get(), kSetCpuid, "KVM_SET_CPUID2", &list.header());
 }
 
 Result<uint64_t> Vcpu::msr(uint32_t index) const {
-  Variable<kvm_msrs, kvm_msr_entry> list(1);
-  list.header().nmsrs = 1;
+  Variable<MsrsHeader, kvm_msr_entry> list(1);
+  list.header().count = 1;
   list.entries()[0].index = index;
-  TRY(int count, call(fd_.get(), KVM_GET_MSRS, "KVM_GET_MSRS", &list.header()));
+  TRY(int count, call(fd_.get(), kGetMsrs, "KVM_GET_MSRS", &list.header()));
   if (count != 1) return make_error(ErrorKind::kNotFound, "KVM has no MSR {:#x}", index);
   return uint64_t{list.entries()[0].data};
 }
 
 Result<void> Vcpu::set_msrs(std::span<const kvm_msr_entry> entries) {
-  Variable<kvm_msrs, kvm_msr_entry> list(entries);
-  list.header().nmsrs = static_cast<uint32_t>(entries.size());
-  TRY(int count, call(fd_.get(), KVM_SET_MSRS, "KVM_SET_MSRS", &list.header()));
+  Variable<MsrsHeader, kvm_msr_entry> list(entries);
+  list.header().count = static_cast<uint32_t>(entries.size());
+  TRY(int count, call(fd_.get(), kSetMsrs, "KVM_SET_MSRS", &list.header()));
   if (static_cast<size_t>(count) == entries.size()) return {};
   const kvm_msr_entry& refused = entries[static_cast<size_t>(count)];
   return make_error(ErrorKind::kUnsupported, "KVM refuses {:#x} in MSR {:#x}",

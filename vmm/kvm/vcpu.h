@@ -45,6 +45,7 @@ class Vcpu {
 
   // Once per process, before interrupt(): the signal gets a handler that does nothing.
   static Result<void> install_interrupt_signal();
+  static int interrupt_signal();
   void interrupt(pthread_t thread);
   void clear_interrupt();
 

@@ -1,5 +1,6 @@
 #include "vmm/kvm/vm.h"
 
+#include "vmm/kvm/abi.h"
 #include "vmm/kvm/ioctl.h"
 #include "vmm/kvm/variable.h"
 
@@ -48,9 +49,9 @@ Result<void> Vm::set_irq_line(uint32_t gsi, bool high) {
 }
 
 Result<void> Vm::set_gsi_routing(std::span<const kvm_irq_routing_entry> entries) {
-  Variable<kvm_irq_routing, kvm_irq_routing_entry> routing(entries);
-  routing.header().nr = static_cast<uint32_t>(entries.size());
-  return call_void(fd_.get(), KVM_SET_GSI_ROUTING, "KVM_SET_GSI_ROUTING", &routing.header());
+  Variable<IrqRoutingHeader, kvm_irq_routing_entry> routing(entries);
+  routing.header().count = static_cast<uint32_t>(entries.size());
+  return call_void(fd_.get(), kSetGsiRouting, "KVM_SET_GSI_ROUTING", &routing.header());
 }
 
 Result<void> Vm::attach_irqfd(uint32_t gsi, int event_fd) {
