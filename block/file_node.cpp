@@ -1,0 +1,559 @@
+#include "block/file_node.h"
+
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <limits>
+
+#ifndef RWF_DSYNC
+#define RWF_DSYNC 2
+#endif
+
+namespace calf::block {
+namespace {
+
+// One system call moves less than 2 GiB and takes at most IOV_MAX pieces.
+constexpr size_t kMaxTransfer = size_t{1} << 30;
+constexpr unsigned kMaxPieces = 1024;
+// What one bounce buffer holds; larger unaligned requests go in several steps.
+constexpr size_t kMaxBounce = size_t{1} << 20;
+constexpr uint64_t kMaxFileSize = static_cast<uint64_t>(std::numeric_limits<off_t>::max());
+
+Error not_a_regular_file(const std::string& path) {
+  return make_error(ErrorKind::kInvalid, "'file' driver requires '{}' to be a regular file", path);
+}
+
+Result<void> check_type(mode_t mode, const std::string& path) {
+  if (S_ISREG(mode) || S_ISBLK(mode)) return {};
+  return not_a_regular_file(path);
+}
+
+Error could_not_open(const std::string& path, int error) {
+  return Error::from_errno(error, fmt::format("Could not open '{}'", path));
+}
+
+int open_flags(const FileOptions& options) {
+  return (options.writable ? O_RDWR : O_RDONLY) | O_CLOEXEC | (options.cache.direct ? O_DIRECT : 0);
+}
+
+Result<Fd> open_file(const std::string& path, const FileOptions& options) {
+  if (path.empty()) {
+    return make_error(ErrorKind::kInvalid, "The 'file' block driver requires a file name");
+  }
+  struct stat st {};
+  if (::stat(path.c_str(), &st) != 0) return could_not_open(path, errno);
+  // Before the open: opening a FIFO or a tape has effects.
+  TRY_VOID(check_type(st.st_mode, path));
+  // O_NONBLOCK only for the case that the name means a FIFO by now; it must go before any I/O, as
+  // io_uring takes it for "fail where the page is not cached".
+  Fd fd(::open(path.c_str(), open_flags(options) | O_NONBLOCK));
+  if (!fd.valid()) {
+    int error = errno;
+    if (error == EINVAL && options.cache.direct) {
+      return make_error(ErrorKind::kUnsupported,
+                        "Could not open '{}': filesystem does not support O_DIRECT (use another "
+                        "cache mode than none or directsync)",
+                        path);
+    }
+    return could_not_open(path, error);
+  }
+  if (::fstat(fd.get(), &st) != 0) return could_not_open(path, errno);
+  TRY_VOID(check_type(st.st_mode, path));
+  if (::fcntl(fd.get(), F_SETFL, open_flags(options) & ~O_CLOEXEC) != 0) {
+    return could_not_open(path, errno);
+  }
+  return fd;
+}
+
+Result<Fd> create_file(const std::string& path, const FileOptions& options) {
+  if (path.empty()) {
+    return make_error(ErrorKind::kInvalid, "The 'file' block driver requires a file name");
+  }
+  struct stat st {};
+  // A directory gets open()'s own error.
+  if (::stat(path.c_str(), &st) == 0 && !S_ISDIR(st.st_mode)) {
+    TRY_VOID(check_type(st.st_mode, path));
+  }
+  Fd fd(::open(path.c_str(), open_flags(options) | O_CREAT, 0644));
+  if (!fd.valid()) {
+    return Error::from_errno(errno, fmt::format("Could not create '{}'", path));
+  }
+  return fd;
+}
+
+}  // namespace
+
+// Marks a change as under way until it is destroyed.
+class FileNode::BusyGuard {
+ public:
+  BusyGuard() = default;
+  BusyGuard(FileNode* node, std::list<Busy>::iterator entry) : node_(node), entry_(entry) {}
+  BusyGuard(BusyGuard&& other) noexcept
+      : node_(std::exchange(other.node_, nullptr)), entry_(other.entry_) {}
+  BusyGuard& operator=(BusyGuard&&) = delete;
+  ~BusyGuard() {
+    if (node_ == nullptr) return;
+    node_->busy_.erase(entry_);
+    node_->busy_changed_.wake_all();
+  }
+
+ private:
+  FileNode* node_ = nullptr;
+  std::list<Busy>::iterator entry_{};
+};
+
+FileNode::FileNode(Executor& executor, Fd fd, std::string name, FileOptions options)
+    : executor_(executor),
+      fd_(std::move(fd)),
+      name_(std::move(name)),
+      options_(options),
+      busy_changed_(executor) {}
+
+FileNode::~FileNode() = default;
+
+Async<std::unique_ptr<FileNode>> FileNode::open(Executor& executor, std::string path,
+                                                FileOptions options) {
+  CO_TRY(Fd fd, co_await executor.offload([&path, &options] { return open_file(path, options); }));
+  std::unique_ptr<FileNode> node(new FileNode(executor, std::move(fd), std::move(path), options));
+  CO_TRY_VOID(node->examine());
+  co_return node;
+}
+
+Async<std::unique_ptr<FileNode>> FileNode::create(Executor& executor, std::string path,
+                                                  FileOptions options) {
+  options.writable = true;
+  CO_TRY(Fd fd,
+         co_await executor.offload([&path, &options] { return create_file(path, options); }));
+  std::unique_ptr<FileNode> node(new FileNode(executor, std::move(fd), std::move(path), options));
+  // The lock first: the content of an image in use must survive.
+  CO_TRY_VOID(node->lock(kLockCreate));
+  CO_TRY_VOID(node->examine());
+  if (!node->block_device_) CO_TRY_VOID(co_await node->truncate(0, Preallocation::kOff));
+  co_return node;
+}
+
+Async<std::unique_ptr<FileNode>> FileNode::create_unnamed(Executor& executor, std::string folder,
+                                                          FileOptions options) {
+  options.writable = true;
+  Fd fd(::open(folder.c_str(), open_flags(options) | O_TMPFILE, 0600));
+  if (!fd.valid()) {
+    co_return Error::from_errno(
+        errno, fmt::format("Could not make a temporary file in folder '{}'", folder));
+  }
+  std::unique_ptr<FileNode> node(
+      new FileNode(executor, std::move(fd), folder + "/(unnamed file)", options));
+  CO_TRY_VOID(node->examine());
+  co_return node;
+}
+
+Result<void> FileNode::lock(LockRequest request) {
+  return lock_image(fd_.get(), request, name_);
+}
+
+Result<void> FileNode::examine() {
+  struct stat st {};
+  if (::fstat(fd_.get(), &st) != 0) return could_not_open(name_, errno);
+  id_ = {st.st_dev, st.st_ino};
+  block_device_ = S_ISBLK(st.st_mode);
+  if (block_device_) {
+    // The node of a device, not the disk it stands for, has the inode.
+    id_ = {st.st_rdev, 0};
+    if (::ioctl(fd_.get(), BLKGETSIZE64, &size_) != 0) return could_not_open(name_, errno);
+  } else {
+    size_ = static_cast<uint64_t>(st.st_size);
+  }
+  if (options_.discard) limits_.discard_granularity = static_cast<uint32_t>(st.st_blksize);
+  if (is_direct()) TRY_VOID(find_direct_alignment());
+  return {};
+}
+
+// The smallest alignment that the file system takes. Asked by trying, as statx() does not know
+// before Linux 6.1; a wrong answer for an empty file (nothing is read, so nothing is checked by
+// some file systems) is avoided by taking the page size there.
+Result<void> FileNode::find_direct_alignment() {
+  block_ = 4096;
+  int sector = 0;
+  if (block_device_ && ::ioctl(fd_.get(), BLKSSZGET, &sector) == 0 && sector > 0 &&
+      is_power_of_two(static_cast<uint64_t>(sector))) {
+    block_ = static_cast<uint32_t>(sector);
+  } else if (size_ != 0) {
+    AlignedBuffer buffer(4096);
+    for (uint32_t candidate : {512U, 1024U, 2048U, 4096U}) {
+      if (::pread(fd_.get(), buffer.data(), candidate, 0) >= 0 || errno != EINVAL) {
+        block_ = candidate;
+        break;
+      }
+    }
+  }
+  limits_.memory_alignment = block_;
+  return {};
+}
+
+// ---- Ordering of changes under O_DIRECT ----
+
+Task<FileNode::BusyGuard> FileNode::enter(ByteRange range, bool exclusive) {
+  if (!is_direct()) co_return BusyGuard();
+  uint64_t first = align_down(range.offset, block_);
+  ByteRange blocks{first, align_up(range.end(), block_) - first};
+  auto conflicts = [&](const Busy& busy) {
+    return (exclusive || busy.exclusive) && busy.blocks.overlaps(blocks);
+  };
+  while (std::any_of(busy_.begin(), busy_.end(), conflicts))
+    co_await busy_changed_.wait();
+  busy_.push_front({blocks, exclusive});
+  co_return BusyGuard(this, busy_.begin());
+}
+
+// ---- Reading and writing ----
+
+// Moves all of `data`, which the host takes as it is. Reads fill up with zeroes behind the end.
+Async<> FileNode::transfer(bool is_write, uint64_t offset, IoSlice data, int rw_flags) {
+  size_t done = 0;
+  while (done < data.size()) {
+    IoSlice rest = data.slice(done, std::min(data.size() - done, kMaxTransfer));
+    // Most requests have few pieces: no allocation for those.
+    iovec few[8];
+    std::vector<iovec> many;
+    unsigned count = 0;
+    rest.for_each([&](uint8_t* bytes, size_t size) {
+      if (count < std::size(few)) few[count] = {bytes, size};
+      ++count;
+    });
+    const iovec* vectors = few;
+    if (count > std::size(few)) {
+      many = rest.to_iovecs();
+      vectors = many.data();
+      count = std::min(count, kMaxPieces);
+    }
+    uint64_t position = offset + done;
+    int64_t n = 0;
+    if (is_write) {
+      n = co_await executor_.writev(fd_.get(), vectors, count, position, rw_flags);
+    } else {
+      n = co_await executor_.readv(fd_.get(), vectors, count, position);
+    }
+    if (n == -EINTR || n == -EAGAIN) {
+      co_await executor_.yield();
+      continue;
+    }
+    if (n < 0) co_return Error::from_errno(static_cast<int>(-n));
+    if (n == 0) {
+      if (is_write) co_return Error::from_errno(ENOSPC);
+      data.slice(done, data.size() - done).fill(0);
+      break;
+    }
+    done += static_cast<size_t>(n);
+    if (done == data.size()) break;
+    // A short direct write cannot go on in the middle of a block; the cause is a full file system.
+    if (is_write && is_direct() && !is_aligned(done, block_)) co_return Error::from_errno(ENOSPC);
+    // A short direct read ends at the end of the file, which need not be aligned: the rest is zero.
+    if (!is_write && is_direct() && !is_aligned(done, block_)) {
+      data.slice(done, data.size() - done).fill(0);
+      break;
+    }
+  }
+  co_return Result<void>();
+}
+
+Async<> FileNode::read(uint64_t offset, IoSlice to) {
+  if (to.empty()) co_return Result<void>();
+  if (!is_direct() || (is_aligned(offset, block_) && is_aligned(to.size(), block_) &&
+                       to.is_aligned_to(limits_.memory_alignment))) {
+    co_return co_await transfer(false, offset, to, 0);
+  }
+  co_return co_await read_bounced(offset, to);
+}
+
+Async<> FileNode::read_bounced(uint64_t offset, IoSlice to) {
+  size_t done = 0;
+  while (done < to.size()) {
+    size_t part = std::min(to.size() - done, kMaxBounce);
+    uint64_t first = align_down(offset + done, block_);
+    uint64_t last = align_up(offset + done + part, block_);
+    AlignedBuffer buffer(static_cast<size_t>(last - first));
+    FlatIo io(buffer.span());
+    CO_TRY_VOID(co_await transfer(false, first, io.slice(), 0));
+    size_t skip = static_cast<size_t>(offset + done - first);
+    to.slice(done, part).copy_from(std::span<const uint8_t>(buffer.data() + skip, part));
+    done += part;
+  }
+  co_return Result<void>();
+}
+
+Result<void> FileNode::check_writable(ByteRange range) const {
+  if (read_only()) return Error(ErrorKind::kReadOnly, EPERM, "The file is open read-only");
+  if (range.end() > kMaxFileSize) return Error::from_errno(EFBIG);
+  return {};
+}
+
+Async<> FileNode::write(uint64_t offset, IoSlice from, WriteFlags flags) {
+  std::optional<ByteRange> range = make_range(offset, from.size());
+  if (!range) co_return Error::from_errno(EFBIG);
+  CO_TRY_VOID(check_writable(*range));
+  if (range->empty()) co_return Result<void>();
+  int rw_flags = flags.fua && !options_.cache.no_flush ? RWF_DSYNC : 0;
+  if (is_direct()) {
+    CO_TRY_VOID(co_await write_direct(offset, from, rw_flags));
+  } else {
+    CO_TRY_VOID(co_await transfer(true, offset, from, rw_flags));
+    if (!block_device_) size_ = std::max(size_, range->end());
+  }
+  co_return Result<void>();
+}
+
+Async<> FileNode::write_direct(uint64_t offset, IoSlice from, int rw_flags) {
+  ByteRange range{offset, from.size()};
+  bool whole_blocks = is_aligned(offset, block_) && is_aligned(from.size(), block_);
+  BusyGuard guard = co_await enter(range, !whole_blocks);
+  // Known before it is there: trim_padding() of another request must not cut this one off.
+  if (!block_device_) size_ = std::max(size_, range.end());
+  if (whole_blocks && from.is_aligned_to(limits_.memory_alignment)) {
+    co_return co_await transfer(true, offset, from, rw_flags);
+  }
+  size_t done = 0;
+  while (done < from.size()) {
+    // Steps end on block borders, so that only the outer blocks of all are read.
+    uint64_t start = offset + done;
+    uint64_t stop = std::min(range.end(), align_down(start + kMaxBounce, block_));
+    ByteRange part{start, stop - start};
+    CO_TRY_VOID(
+        co_await write_bounced(part, from.slice(done, static_cast<size_t>(part.length)), rw_flags));
+    done += static_cast<size_t>(part.length);
+  }
+  co_return trim_padding(align_up(range.end(), block_));
+}
+
+// Writes `range`, read-modify-write at its ends. The blocks are ours (enter()) if it has any.
+Async<> FileNode::write_bounced(ByteRange range, IoSlice from, int rw_flags) {
+  uint64_t first = align_down(range.offset, block_);
+  uint64_t last = align_up(range.end(), block_);
+  AlignedBuffer buffer(static_cast<size_t>(last - first));
+  size_t skip = static_cast<size_t>(range.offset - first);
+  uint64_t tail = align_down(range.end(), block_);
+  if (skip != 0 || range.end() < first + block_) {
+    FlatIo head(buffer.span().subspan(0, block_));
+    CO_TRY_VOID(co_await transfer(false, first, head.slice(), 0));
+  }
+  if (tail != range.end() && tail > first) {
+    FlatIo end(buffer.span().subspan(static_cast<size_t>(tail - first), block_));
+    CO_TRY_VOID(co_await transfer(false, tail, end.slice(), 0));
+  }
+  from.copy_to(buffer.span().subspan(skip, static_cast<size_t>(range.length)));
+  FlatIo all(buffer.span());
+  co_return co_await transfer(true, first, all.slice(), rw_flags);
+}
+
+// A padded write may have made the file longer than it is said to be. Not awaited: nothing can be
+// submitted between the look at size_ and the cut.
+Result<void> FileNode::trim_padding(uint64_t written_end) {
+  if (block_device_ || written_end <= size_) return {};
+  if (::ftruncate(fd_.get(), static_cast<off_t>(size_)) != 0) return Error::from_errno(errno);
+  return {};
+}
+
+// ---- Zeroes and holes ----
+
+Async<> FileNode::fallocate(int mode, ByteRange range) {
+  int64_t r = -EINTR;
+  while (r == -EINTR)
+    r = co_await executor_.fallocate(fd_.get(), mode, range.offset, range.length);
+  if (r < 0) co_return Error::from_errno(static_cast<int>(-r));
+  co_return Result<void>();
+}
+
+namespace {
+bool is_unsupported(const Error& error) {
+  int e = error.sys_errno();
+  return e == EOPNOTSUPP || e == ENOSYS || e == ENOTTY || e == EINVAL;
+}
+}  // namespace
+
+Async<> FileNode::write_zeroes(ByteRange range, ZeroFlags flags) {
+  if (!make_range(range.offset, range.length)) co_return Error::from_errno(EFBIG);
+  CO_TRY_VOID(check_writable(range));
+  if (range.empty()) co_return Result<void>();
+  // Zeroing part of a block may come down to reading and writing it.
+  bool whole_blocks = is_aligned(range.offset, block_) && is_aligned(range.length, block_);
+  BusyGuard guard = co_await enter(range, !whole_blocks);
+  uint64_t old_size = size_;
+  if (!block_device_ && range.end() > old_size) {
+    // Longer: the new bytes are a hole. Reserved below unless it may stay one.
+    if (::ftruncate(fd_.get(), static_cast<off_t>(range.end())) != 0) {
+      co_return Error::from_errno(errno);
+    }
+    size_ = range.end();
+  }
+  ByteRange inside = flags.may_unmap ? range.intersect({0, old_size}) : range;
+  if (!inside.empty()) CO_TRY_VOID(co_await zero_inside(inside, flags.may_unmap));
+  if (flags.fua) co_return co_await flush();
+  co_return Result<void>();
+}
+
+// Fastest way first; each that the file system does not know is not tried again.
+Async<> FileNode::zero_inside(ByteRange range, bool may_unmap) {
+  constexpr int kPunch = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+  // A device refuses ranges that are not whole sectors, which says nothing about later ones.
+  bool odd = block_device_ && !(is_aligned(range.offset, 4096) && is_aligned(range.length, 4096));
+  if (may_unmap && can_punch_) {
+    Result<void> r = co_await fallocate(kPunch, range);
+    if (r.ok()) co_return r;
+    if (!is_unsupported(r.error())) co_return r;
+    if (!odd) can_punch_ = false;
+  }
+  if (can_zero_range_) {
+    Result<void> r = co_await fallocate(FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, range);
+    if (r.ok()) co_return r;
+    if (!is_unsupported(r.error())) co_return r;
+    if (!odd) can_zero_range_ = false;
+  }
+  if (can_punch_ && !block_device_) {
+    Result<void> r = co_await fallocate(kPunch, range);
+    if (r.ok()) r = co_await fallocate(0, range);
+    if (r.ok()) co_return r;
+    if (!is_unsupported(r.error())) co_return r;
+  }
+  co_return co_await write_zero_bytes(range);
+}
+
+Async<> FileNode::write_zero_bytes(ByteRange range) {
+  AlignedBuffer zeroes(static_cast<size_t>(std::min<uint64_t>(range.length, kMaxBounce)));
+  std::fill_n(zeroes.data(), zeroes.size(), uint8_t{0});
+  while (!range.empty()) {
+    size_t part = static_cast<size_t>(std::min<uint64_t>(range.length, zeroes.size()));
+    FlatIo io(zeroes.span().subspan(0, part));
+    bool whole = is_aligned(range.offset, block_) && is_aligned(part, block_);
+    if (!is_direct() || whole) {
+      CO_TRY_VOID(co_await transfer(true, range.offset, io.slice(), 0));
+    } else {
+      ByteRange piece{range.offset, part};
+      CO_TRY_VOID(co_await write_bounced(piece, io.slice(), 0));
+      CO_TRY_VOID(trim_padding(align_up(piece.end(), block_)));
+    }
+    range = {range.offset + part, range.length - part};
+  }
+  co_return Result<void>();
+}
+
+Async<> FileNode::discard(ByteRange range) {
+  if (!options_.discard || !can_punch_ || range.empty()) co_return Result<void>();
+  CO_TRY_VOID(check_writable(range));
+  if (!block_device_) range = range.intersect({0, size_});
+  if (range.empty()) co_return Result<void>();
+  BusyGuard guard = co_await enter(range, false);
+  Result<void> r = co_await fallocate(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, range);
+  if (!r.ok() && is_unsupported(r.error())) {
+    if (r.error().sys_errno() != EINVAL) can_punch_ = false;
+    co_return Result<void>();
+  }
+  co_return r;
+}
+
+Async<> FileNode::flush() {
+  if (options_.cache.no_flush || read_only()) co_return Result<void>();
+  if (flush_error_) co_return *flush_error_;
+  int64_t r = -EINTR;
+  while (r == -EINTR)
+    r = co_await executor_.fdatasync(fd_.get());
+  if (r < 0) {
+    Error error = Error::from_errno(static_cast<int>(-r));
+    if (!flush_error_) flush_error_ = error;
+    co_return error;
+  }
+  // Failed meanwhile for another caller: what this one wrote may be among what was lost.
+  if (flush_error_) co_return *flush_error_;
+  co_return Result<void>();
+}
+
+Async<Extent> FileNode::map(ByteRange range) {
+  Extent extent;
+  extent.range = range;
+  extent.allocated = true;
+  extent.data = true;
+  extent.host_offset = range.offset;
+  extent.host_file = &name_;
+  if (block_device_ || !can_seek_data_) co_return extent;
+
+  struct Seek {
+    off_t data;
+    off_t hole;
+    int error;
+  };
+  int fd = fd_.get();
+  off_t start = static_cast<off_t>(range.offset);
+  Seek seek = co_await executor_.offload([fd, start] {
+    Seek s{::lseek(fd, start, SEEK_DATA), -1, 0};
+    if (s.data < 0) {
+      s.error = errno;
+    } else if (s.data == start) {
+      s.hole = ::lseek(fd, start, SEEK_HOLE);
+      if (s.hole < 0) s.error = errno;
+    }
+    return s;
+  });
+  uint64_t end = range.end();
+  if (seek.data < 0 && seek.error != ENXIO) {
+    can_seek_data_ = seek.error != EINVAL && seek.error != EOPNOTSUPP;
+    co_return extent;  // all of it may be data
+  }
+  if (seek.data == start) {
+    if (seek.hole > start) end = std::min(end, static_cast<uint64_t>(seek.hole));
+  } else {
+    // A hole up to the next data, or up to the end of the file (ENXIO).
+    extent.data = false;
+    extent.zero = true;
+    if (seek.data > start) end = std::min(end, static_cast<uint64_t>(seek.data));
+  }
+  extent.range.length = end - range.offset;
+  co_return extent;
+}
+
+Async<> FileNode::truncate(uint64_t size, Preallocation preallocation) {
+  if (read_only()) co_return Error(ErrorKind::kReadOnly, EPERM, "The file is open read-only");
+  if (block_device_) {
+    if (size > size_) co_return Error(ErrorKind::kInvalid, EINVAL, "Cannot grow device files");
+    co_return Result<void>();
+  }
+  if (size > kMaxFileSize) co_return Error::from_errno(EFBIG);
+  if (preallocation == Preallocation::kMetadata) {
+    co_return make_error(ErrorKind::kUnsupported, "Unsupported preallocation mode: metadata");
+  }
+  uint64_t old_size = size_;
+  int fd = fd_.get();
+  int error = co_await executor_.offload(
+      [fd, size] { return ::ftruncate(fd, static_cast<off_t>(size)) == 0 ? 0 : errno; });
+  if (error != 0) co_return Error::from_errno(error, "Failed to resize the file");
+  size_ = size;
+  if (size <= old_size || preallocation == Preallocation::kOff) co_return Result<void>();
+
+  ByteRange added{old_size, size - old_size};
+  Result<void> done;
+  if (preallocation == Preallocation::kFalloc) {
+    done = co_await fallocate(0, added);
+    if (!done.ok()) {
+      done = std::move(done.error()).with_context("Could not preallocate data for the new file");
+    }
+  } else {
+    done = co_await write_zero_bytes(added);
+    if (!done.ok())
+      done = std::move(done.error()).with_context("Could not write zeros for preallocation");
+  }
+  if (!done.ok()) {
+    // Back to what it was; the first error is the one to tell.
+    if (::ftruncate(fd, static_cast<off_t>(old_size)) == 0) size_ = old_size;
+  }
+  co_return done;
+}
+
+Async<> FileNode::close() {
+  Result<void> flushed = co_await flush();
+  fd_.reset();
+  co_return flushed;
+}
+
+}  // namespace calf::block

@@ -1,0 +1,77 @@
+// FormatDriver: how the graph turns a file into the disk that the file holds. One object per
+// format; the table of those a program knows is made by its main and handed down (block/formats).
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "block/image_lock.h"
+#include "block/io/executor.h"
+#include "block/node.h"
+
+namespace calf::block {
+
+// Lines for the person in front, without prefix. Parts of them may come from an image.
+using MessageSink = std::function<void(std::string_view line)>;
+
+struct FormatOptions {
+  bool writable = false;
+  // The format was guessed, not named.
+  bool probed = false;
+  // Flushes may be left out (cache=unsafe).
+  bool no_flush = false;
+  // Only what the header says is wanted: features that cannot be read or written are no error.
+  bool info_only = false;
+  // Damage that a check reports is no error.
+  bool for_check = false;
+  // May be null.
+  MessageSink message;
+};
+
+// The backing file as the image records it: never trusted, see open_gate.h.
+struct BackingReference {
+  std::string name;
+  std::optional<std::string> format;
+};
+
+struct OpenedFormat {
+  std::unique_ptr<Node> node;
+  std::optional<BackingReference> backing;
+  // Gives `node` the node below it, before the first request. Null in formats without backing.
+  std::function<void(std::unique_ptr<Node>)> set_backing;
+};
+
+// Who opens an image, for its lock.
+enum class Role : uint8_t { kDisk, kSharedDisk, kBase };
+
+class FormatDriver {
+ public:
+  virtual ~FormatDriver() = default;
+  virtual const char* name() const = 0;
+  virtual LockRequest lock_request(bool writable, Role role) const = 0;
+  // Takes `file` over. Error texts come without "Could not open".
+  virtual Async<OpenedFormat> open(Executor& executor, std::unique_ptr<Node> file,
+                                   FormatOptions options) const = 0;
+};
+
+class FormatTable {
+ public:
+  void add(std::unique_ptr<FormatDriver> driver) { drivers_.push_back(std::move(driver)); }
+  // Null for an unknown name.
+  const FormatDriver* find(std::string_view name) const {
+    for (const auto& driver : drivers_) {
+      if (driver->name() == name) return driver.get();
+    }
+    return nullptr;
+  }
+  const std::vector<std::unique_ptr<FormatDriver>>& drivers() const { return drivers_; }
+
+ private:
+  std::vector<std::unique_ptr<FormatDriver>> drivers_;
+};
+
+}  // namespace calf::block

@@ -1,0 +1,17 @@
+#include "block/formats/known_formats.h"
+
+#include "block/formats/qcow2_driver.h"
+#include "block/formats/raw_driver.h"
+
+namespace calf::block {
+
+FormatTable known_formats() {
+  FormatTable table;
+#if CALF_HAVE_QCOW2
+  table.add(make_qcow2_driver());
+#endif
+  table.add(make_raw_driver());
+  return table;
+}
+
+}  // namespace calf::block

@@ -1,0 +1,44 @@
+#include "block/formats/qcow2_driver.h"
+
+#include "block/qcow2/image.h"
+
+namespace calf::block {
+namespace {
+
+class Qcow2Driver final : public FormatDriver {
+ public:
+  const char* name() const override { return "qcow2"; }
+
+  // Metadata is cached: nobody may write the file behind our back, whatever our part is.
+  LockRequest lock_request(bool writable, Role) const override {
+    return writable ? kLockFormatWriter : kLockFormatReader;
+  }
+
+  Async<OpenedFormat> open(Executor& executor, std::unique_ptr<Node> file,
+                           FormatOptions options) const override {
+    qcow2::OpenOptions open_options;
+    open_options.writable = options.writable;
+    open_options.info_only = options.info_only;
+    open_options.for_check = options.for_check;
+    open_options.unsafe_no_flush = options.no_flush;
+    open_options.message = std::move(options.message);
+    CO_TRY(std::unique_ptr<qcow2::Image> image,
+           co_await qcow2::Image::open(executor, std::move(file), std::move(open_options)));
+    OpenedFormat opened;
+    if (image->backing_name()) {
+      opened.backing = BackingReference{*image->backing_name(), image->backing_format()};
+    }
+    qcow2::Image* raw = image.get();
+    opened.set_backing = [raw](std::unique_ptr<Node> below) { raw->set_backing(std::move(below)); };
+    opened.node = std::move(image);
+    co_return opened;
+  }
+};
+
+}  // namespace
+
+std::unique_ptr<FormatDriver> make_qcow2_driver() {
+  return std::make_unique<Qcow2Driver>();
+}
+
+}  // namespace calf::block

@@ -1,0 +1,63 @@
+// The graph: opens an image and everything below it.
+//
+//     spec.filename ── file node ── format node (top, writable if asked)
+//                                      │ name and format recorded in the image, through open_gate
+//                      file node ── format node (base, read-only)
+//                                      │
+//                                      …        at most kMaxChainDepth, no file twice
+//
+// Formats are named, by the user for the top and by the overlay for its base. Guessing from the
+// content is left to callers that ask for it, and never done for a base. Every file is locked as
+// QEMU locks it (image_lock.h).
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "block/cache_mode.h"
+#include "block/format_driver.h"
+#include "block/io/executor.h"
+#include "block/node.h"
+
+namespace calf::block {
+
+constexpr unsigned kMaxChainDepth = 200;
+
+// May the format of the top image be guessed, if spec.format is empty?
+enum class Probing : uint8_t {
+  kNever,   // a guest's disk
+  kNotRaw,  // a signature is believed, a file without one is refused (it may be raw)
+  kAny,     // the tool; a raw node guards its first sector then
+};
+
+struct OpenSpec {
+  // A path, as the user gave it.
+  std::string filename;
+  std::optional<std::string> format;
+  Probing probing = Probing::kNever;
+  bool writable = false;
+  CacheMode cache;
+  // Takes part in no locking that others could notice; only for reading.
+  bool force_share = false;
+  // Freed ranges are punched out of the file.
+  bool discard = false;
+  // False: the top alone, whatever it says is below it.
+  bool open_backing = true;
+  // The tool's way with raw files: others may write them at the same time.
+  bool share_raw = false;
+  bool info_only = false;
+  bool for_check = false;
+  // Receives the warning about a guessed raw format and the engines' messages. May be null.
+  MessageSink message;
+};
+
+// Opens what `spec` says. `formats` outlives the call. Error texts are qemu-img's: "Could not open
+// 'FILE': REASON".
+Async<std::unique_ptr<Node>> open_chain(Executor& executor, const FormatTable& formats,
+                                        OpenSpec spec);
+
+// What is the format of the file at `path`, by its first bytes? See probe.h.
+Async<std::string> probe_file(Executor& executor, std::string path);
+
+}  // namespace calf::block

@@ -1,0 +1,82 @@
+#include "block/image_lock.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+
+#include "block/lock_holders.h"
+
+namespace calf::block {
+namespace {
+
+constexpr off_t kUsesBase = 100;
+constexpr off_t kRefusesBase = 200;
+constexpr std::array<const char*, 4> kPermissionNames = {"consistent read", "write",
+                                                         "write unchanged", "resize"};
+
+// 0 or an errno.
+int set_byte(int fd, off_t byte, short type) {
+  struct flock lock {};
+  lock.l_type = type;
+  lock.l_whence = SEEK_SET;
+  lock.l_start = byte;
+  lock.l_len = 1;
+  return ::fcntl(fd, F_OFD_SETLK, &lock) == 0 ? 0 : errno;
+}
+
+// True if somebody else holds the byte.
+Result<bool> held_by_others(int fd, off_t byte) {
+  struct flock lock {};
+  lock.l_type = F_WRLCK;
+  lock.l_whence = SEEK_SET;
+  lock.l_start = byte;
+  lock.l_len = 1;
+  if (::fcntl(fd, F_OFD_GETLK, &lock) != 0) return Error::from_errno(errno, "F_OFD_GETLK");
+  return lock.l_type != F_UNLCK;
+}
+
+Error refused(int fd, bool shared, unsigned permission, off_t byte, const std::string& name) {
+  std::string text =
+      fmt::format("Failed to get {}\"{}\" lock\nIs another process using the image [{}]?",
+                  shared ? "shared " : "", kPermissionNames[permission], name);
+  std::string holders = describe_lock_holders(fd, byte);
+  if (!holders.empty()) text += "\n" + holders;
+  return Error(ErrorKind::kLocked, EAGAIN, std::move(text));
+}
+
+}  // namespace
+
+Result<void> lock_image(int fd, LockRequest request, const std::string& name) {
+  for (unsigned n = 0; n < kPermissionNames.size(); ++n) {
+    struct {
+      off_t byte;
+      bool wanted;
+    } const bytes[] = {{kUsesBase + n, (request.uses >> n & 1) != 0},
+                       {kRefusesBase + n, (request.refuses >> n & 1) != 0}};
+    for (auto [byte, wanted] : bytes) {
+      int error = set_byte(fd, byte, wanted ? F_RDLCK : F_UNLCK);
+      // Network file systems without a lock service: QEMU goes on without locks there too.
+      if (error == EINVAL || error == ENOSYS || error == EOPNOTSUPP) return {};
+      if (error != 0) {
+        return Error(
+            ErrorKind::kLocked, error,
+            fmt::format("Failed to lock byte {}: {}", byte, Error::from_errno(error).message()));
+      }
+    }
+  }
+  for (unsigned n = 0; n < kPermissionNames.size(); ++n) {
+    if ((request.uses >> n & 1) == 0) continue;
+    TRY(bool held, held_by_others(fd, kRefusesBase + n));
+    if (held) return refused(fd, false, n, kRefusesBase + n, name);
+  }
+  for (unsigned n = 0; n < kPermissionNames.size(); ++n) {
+    if ((request.refuses >> n & 1) == 0) continue;
+    TRY(bool held, held_by_others(fd, kUsesBase + n));
+    if (held) return refused(fd, true, n, kUsesBase + n, name);
+  }
+  return {};
+}
+
+}  // namespace calf::block
