@@ -1,0 +1,259 @@
+#include "block/file_node.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+
+#include <cstring>
+#include <random>
+
+#include "tests/block/test_files.h"
+
+namespace calf::block {
+namespace {
+
+using testing::HasSubstr;
+
+struct Mode {
+  Executor::Engine engine;
+  bool direct;
+};
+
+class FileNodeTest : public testing::TestWithParam<Mode> {
+ protected:
+  void SetUp() override {
+    executor_ = make_executor(GetParam().engine);
+    if (!executor_) GTEST_SKIP() << "no io_uring on this host";
+    if (GetParam().direct) {
+      folder_.write("probe", "x");
+      if (!open("probe", {}).ok()) GTEST_SKIP() << "no O_DIRECT in " << folder_.path();
+    }
+  }
+
+  Result<std::unique_ptr<FileNode>> open(const std::string& name, FileOptions options) {
+    options.cache.direct = GetParam().direct;
+    return executor_->run(FileNode::open(*executor_, folder_.file(name), options));
+  }
+  std::unique_ptr<FileNode> open_writable(const std::string& name) {
+    auto node = open(name, {.writable = true, .discard = true});
+    EXPECT_TRUE(node.ok()) << node.error().message();
+    return node.ok() ? std::move(*node) : nullptr;
+  }
+  Result<std::string> read(Node& node, uint64_t offset, size_t size) {
+    std::string bytes(size, '?');
+    FlatIo io(std::span(reinterpret_cast<uint8_t*>(bytes.data()), size));
+    auto r = executor_->run(node.read(offset, io.slice()));
+    if (!r.ok()) return r.error();
+    return bytes;
+  }
+  Result<void> write(Node& node, uint64_t offset, std::string bytes, WriteFlags flags = {}) {
+    FlatIo io(std::span(reinterpret_cast<uint8_t*>(bytes.data()), bytes.size()));
+    return executor_->run(node.write(offset, io.slice(), flags));
+  }
+
+  TestFolder folder_;
+  std::unique_ptr<Executor> executor_;
+};
+
+TEST_P(FileNodeTest, ReadsWhatIsThereAndZeroesBehindTheEnd) {
+  folder_.write("f", std::string(1000, 'a'));
+  auto node = open("f", {});
+  ASSERT_TRUE(node.ok());
+  EXPECT_EQ((*node)->size(), 1000);
+  EXPECT_EQ(*read(**node, 990, 20), std::string(10, 'a') + std::string(10, '\0'));
+  EXPECT_EQ(*read(**node, 5000, 3), std::string(3, '\0'));
+  EXPECT_EQ(*read(**node, 0, 8192), std::string(1000, 'a') + std::string(7192, '\0'));
+}
+
+TEST_P(FileNodeTest, WritesAnyRangeAndKeepsTheNeighbours) {
+  folder_.write("f", std::string(10000, 'a'));
+  auto node = open_writable("f");
+  ASSERT_TRUE(write(*node, 511, "bcd").ok());
+  ASSERT_TRUE(write(*node, 4096, std::string(4096, 'e'), {.fua = true}).ok());
+  ASSERT_TRUE(write(*node, 9999, "fg").ok());
+  EXPECT_EQ(node->size(), 10001);
+  ASSERT_TRUE(executor_->run(node->close()).ok());
+  std::string expected(10000, 'a');
+  expected.replace(511, 3, "bcd").replace(4096, 4096, std::string(4096, 'e'));
+  expected.replace(9999, 1, "fg");
+  EXPECT_EQ(folder_.read("f"), expected);
+}
+
+TEST_P(FileNodeTest, DoesNotPadTheFile) {
+  folder_.write("f", "");
+  auto node = open_writable("f");
+  ASSERT_TRUE(write(*node, 70000, std::string(5, 'x')).ok());
+  EXPECT_EQ(std::filesystem::file_size(folder_.file("f")), 70005);
+}
+
+Task<void> write_byte(FileNode& node, uint64_t offset, uint8_t value, int* failures) {
+  FlatIo io(std::span(&value, 1));
+  Result<void> r = co_await node.write(offset, io.slice(), {});
+  if (!r.ok()) ++*failures;
+}
+
+Task<void> write_bytes_at_once(Executor& executor, FileNode& node, unsigned count, int* failures) {
+  std::vector<Async<>> tasks;
+  for (unsigned i = 0; i < count; ++i) {
+    tasks.push_back([](FileNode& n, unsigned at, int* bad) -> Async<> {
+      co_await write_byte(n, at, static_cast<uint8_t>('A' + at % 26), bad);
+      co_return Result<void>();
+    }(node, i, failures));
+  }
+  Result<void> all = co_await all_succeed(executor, std::move(tasks));
+  if (!all.ok()) ++*failures;
+}
+
+// Each is a read-modify-write of the same block under O_DIRECT: none may undo another.
+TEST_P(FileNodeTest, ManySmallWritesAtOnceInOneBlock) {
+  folder_.write("f", "");
+  auto node = open_writable("f");
+  int failures = 0;
+  executor_->run(write_bytes_at_once(*executor_, *node, 600, &failures));
+  EXPECT_EQ(failures, 0);
+  std::string expected;
+  for (unsigned i = 0; i < 600; ++i)
+    expected += static_cast<char>('A' + i % 26);
+  EXPECT_EQ(*read(*node, 0, 600), expected);
+}
+
+TEST_P(FileNodeTest, RandomWritesAgainstAModel) {
+  folder_.write("f", "");
+  auto node = open_writable("f");
+  std::string model(300000, '\0');
+  std::mt19937 random(7);
+  for (int i = 0; i < 120; ++i) {
+    uint64_t offset = random() % 200000;
+    size_t size = 1 + random() % (i % 10 == 0 ? 100000 : 3000);
+    switch (random() % 3) {
+      case 0: {
+        std::string bytes(size, static_cast<char>(random()));
+        ASSERT_TRUE(write(*node, offset, bytes).ok());
+        model.replace(offset, size, bytes);
+        break;
+      }
+      case 1: {
+        ZeroFlags flags{.may_unmap = random() % 2 == 0};
+        ASSERT_TRUE(executor_->run(node->write_zeroes({offset, size}, flags)).ok());
+        model.replace(offset, size, std::string(size, '\0'));
+        break;
+      }
+      default: {
+        auto bytes = read(*node, offset, size);
+        ASSERT_TRUE(bytes.ok());
+        ASSERT_EQ(*bytes, model.substr(offset, size)) << "at " << offset << " + " << size;
+      }
+    }
+  }
+  EXPECT_EQ(*read(*node, 0, model.size()), model);
+}
+
+TEST_P(FileNodeTest, ScatteredMemory) {
+  folder_.write("f", std::string(8192, 'z'));
+  auto node = open_writable("f");
+  std::vector<std::string> pieces(40, "0123456");
+  std::vector<iovec> vectors;
+  for (auto& piece : pieces)
+    vectors.push_back({piece.data(), piece.size()});
+  IoSlice slice{std::span<const iovec>(vectors)};
+  ASSERT_TRUE(executor_->run(node->write(100, slice, {})).ok());
+  for (auto& piece : pieces)
+    piece.assign(7, '?');
+  ASSERT_TRUE(executor_->run(node->read(100, slice)).ok());
+  for (auto& piece : pieces)
+    EXPECT_EQ(piece, "0123456");
+}
+
+TEST_P(FileNodeTest, MapsDataAndHoles) {
+  folder_.write("f", "");
+  auto node = open_writable("f");
+  ASSERT_TRUE(executor_->run(node->truncate(1 << 20, Preallocation::kOff)).ok());
+  ASSERT_TRUE(write(*node, 262144, std::string(65536, 'x')).ok());
+  auto hole = executor_->run(node->map({0, 1 << 20}));
+  ASSERT_TRUE(hole.ok());
+  if (hole->data) GTEST_SKIP() << "the file system of " << folder_.path() << " has no holes";
+  EXPECT_EQ(hole->range, (ByteRange{0, 262144}));
+  EXPECT_TRUE(hole->zero);
+  auto data = executor_->run(node->map({262144, 786432}));
+  EXPECT_EQ(data->range, (ByteRange{262144, 65536}));
+  EXPECT_TRUE(data->data);
+  EXPECT_EQ(data->host_offset, 262144);
+  EXPECT_EQ(*data->host_file, folder_.file("f"));
+  auto tail = executor_->run(node->map({400000, 600000}));
+  EXPECT_EQ(tail->range, (ByteRange{400000, 600000}));
+  EXPECT_TRUE(tail->zero);
+}
+
+TEST_P(FileNodeTest, DiscardPunchesOnlyWhenAsked) {
+  folder_.write("f", std::string(1 << 20, 'x'));
+  auto plain = open("f", {.writable = true});
+  ASSERT_TRUE(executor_->run((*plain)->discard({0, 1 << 20})).ok());
+  EXPECT_EQ(*read(**plain, 0, 4096), std::string(4096, 'x'));
+  auto node = open_writable("f");
+  ASSERT_TRUE(executor_->run(node->discard({0, 524288})).ok());
+  EXPECT_EQ(*read(*node, 0, 4096), std::string(4096, '\0'));
+  EXPECT_EQ(*read(*node, 524288, 4096), std::string(4096, 'x'));
+}
+
+TEST_P(FileNodeTest, Preallocates) {
+  folder_.write("f", "");
+  auto node = open_writable("f");
+  ASSERT_TRUE(executor_->run(node->truncate(1 << 20, Preallocation::kFalloc)).ok());
+  struct stat st {};
+  ASSERT_EQ(::stat(folder_.file("f").c_str(), &st), 0);
+  EXPECT_EQ(st.st_size, 1 << 20);
+  EXPECT_GE(st.st_blocks * 512, 1 << 20);
+  ASSERT_TRUE(executor_->run(node->truncate((1 << 20) + 70000, Preallocation::kFull)).ok());
+  ASSERT_EQ(::stat(folder_.file("f").c_str(), &st), 0);
+  EXPECT_GE(st.st_blocks * 512, (1 << 20) + 70000);
+}
+
+TEST_P(FileNodeTest, RefusesWritesWhenReadOnly) {
+  folder_.write("f", "abc");
+  auto node = open("f", {});
+  auto r = write(**node, 0, "x");
+  ASSERT_FALSE(r.ok());
+  EXPECT_EQ(r.error().kind(), ErrorKind::kReadOnly);
+}
+
+TEST_P(FileNodeTest, RefusesWhatIsNoFile) {
+  ASSERT_EQ(::mkfifo(folder_.file("fifo").c_str(), 0600), 0);
+  auto fifo = open("fifo", {});
+  ASSERT_FALSE(fifo.ok());
+  EXPECT_THAT(fifo.error().message(), HasSubstr("to be a regular file"));
+  EXPECT_FALSE(open(".", {}).ok());
+  auto missing = open("none", {});
+  EXPECT_EQ(missing.error().kind(), ErrorKind::kNotFound);
+  EXPECT_THAT(missing.error().message(), HasSubstr("none': No such file or directory"));
+  auto zero = executor_->run(FileNode::open(*executor_, "/dev/zero", FileOptions{}));
+  ASSERT_FALSE(zero.ok());
+  EXPECT_EQ(zero.error().message(), "'file' driver requires '/dev/zero' to be a regular file");
+}
+
+TEST_P(FileNodeTest, CreateEmptiesAFileOnlyWhenItIsFree) {
+  folder_.write("f", "content");
+  FileOptions options{.cache = {.direct = GetParam().direct}};
+  auto holder = open_writable("f");
+  ASSERT_TRUE(holder->lock(kLockFormatWriter).ok());
+  auto refused = executor_->run(FileNode::create(*executor_, folder_.file("f"), options));
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().kind(), ErrorKind::kLocked);
+  EXPECT_EQ(folder_.read("f"), "content");
+  holder.reset();
+  auto made = executor_->run(FileNode::create(*executor_, folder_.file("f"), options));
+  ASSERT_TRUE(made.ok()) << made.error().message();
+  EXPECT_EQ(folder_.read("f"), "");
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Modes, FileNodeTest,
+    testing::Values(Mode{Executor::Engine::kUring, false}, Mode{Executor::Engine::kUring, true},
+                    Mode{Executor::Engine::kThreads, false},
+                    Mode{Executor::Engine::kThreads, true}),
+    [](const auto& param) {
+      return std::string(param.param.engine == Executor::Engine::kUring ? "uring" : "threads") +
+             (param.param.direct ? "Direct" : "Cached");
+    });
+
+}  // namespace
+}  // namespace calf::block
