@@ -97,7 +97,7 @@ class HostBridge::ConfigPorts final : public devices::Device {
       latched = address_;
     }
     if ((latched & kConfigAddressEnable) == 0) return std::nullopt;
-    if (!std::has_single_bit(size) || byte + size > 4) return std::nullopt;
+    if (!std::has_single_bit(size) || byte > 3 || size > 4 - byte) return std::nullopt;
     Address address = {static_cast<uint8_t>(latched >> 16),
                        static_cast<uint8_t>(latched >> 11 & 31),
                        static_cast<uint8_t>(latched >> 8 & 7)};

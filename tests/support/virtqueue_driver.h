@@ -37,8 +37,8 @@ class VirtqueueDriver {
   bool publish();
   // The next used buffer, its descriptors free again.
   std::optional<Used> collect();
-  // Asks for an interrupt when the next buffer is used (or, with `ahead`, so many after it). True if
-  // there is something to collect already.
+  // Asks for an interrupt when the next buffer is used (or, with `ahead`, so many after it). True
+  // if there is something to collect already.
   bool enable_interrupts(uint16_t ahead = 0);
   void disable_interrupts();
 

@@ -11,7 +11,8 @@ class BarTest : public PciTest {
   static constexpr uint64_t kBell = 0x3000;
 
   BarTest() {
-    a.add_bar(make_bar(0, BarKind::kMemory64, kSize, tag_a, {{kBell, 0, 100}, {kBell + 4, 2, 101}}));
+    a.add_bar(
+        make_bar(0, BarKind::kMemory64, kSize, tag_a, {{kBell, 0, 100}, {kBell + 4, 2, 101}}));
     b.add_bar(make_bar(0, BarKind::kMemory32, kSize, tag_b, {{kBell, 0, 200}}));
     EXPECT_TRUE(bridge->add(a).ok());
     EXPECT_TRUE(bridge->add(b).ok());

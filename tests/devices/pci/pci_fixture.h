@@ -112,9 +112,9 @@ class PciTest : public ::testing::Test {
     return data[0] | uint32_t{data[1]} << 8 | uint32_t{data[2]} << 16 | uint32_t{data[3]} << 24;
   }
   static void store(devices::Bus& bus, uint64_t address, unsigned size, uint32_t value) {
-    std::array<uint8_t, 4> data{
-        static_cast<uint8_t>(value), static_cast<uint8_t>(value >> 8),
-        static_cast<uint8_t>(value >> 16), static_cast<uint8_t>(value >> 24)};
+    std::array<uint8_t, 4> data{static_cast<uint8_t>(value), static_cast<uint8_t>(value >> 8),
+                                static_cast<uint8_t>(value >> 16),
+                                static_cast<uint8_t>(value >> 24)};
     bus.write(address, std::span<const uint8_t>(data).first(size));
   }
 
