@@ -56,7 +56,7 @@ demo-linux: build linux-guest
 	@scripts/demo_linux.sh $(RELEASE)
 
 bench: build
-	@scripts/bench.sh $(RELEASE) $(ROW)
+	@tests/bench/bench.py $(RELEASE) $(if $(ROW),--row $(ROW)) --json $(RELEASE)/bench.json
 
 lint: deps
 	@scripts/lint.sh
