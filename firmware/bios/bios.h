@@ -34,6 +34,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -63,6 +64,8 @@ struct BiosDisk {
   bool read_only = false;
   uint32_t sector_size = 512;  // of a hard disk: 512 or 4096; CDs have 2048
   std::string name;            // for messages: the file's name
+  // Where its PCI device stands (slot << 3 | function on bus 0), for the EDD device path.
+  std::optional<uint8_t> pci_function;
 };
 
 // What has been typed and no one has read yet: the serial console's received bytes. Members are
@@ -111,8 +114,8 @@ struct ChipSetup {
   static constexpr uint8_t kPicMasterBase = 0x08;  // vector of IRQ0
   static constexpr uint8_t kPicSlaveBase = 0x70;   // vector of IRQ8
   static constexpr uint8_t kPicMasterMask = 0xF8;  // timer, keyboard and cascade are on
-  static constexpr uint8_t kPicSlaveMask = 0xFF;
-  static constexpr uint8_t kPitChannel0Mode = 2;  // rate generator, binary, low then high byte
+  static constexpr uint8_t kPicSlaveMask = 0xFE;   // RTC
+  static constexpr uint8_t kPitChannel0Mode = 2;   // rate generator, binary, low then high byte
   static constexpr uint32_t kPitChannel0Count = 0x10000;  // written as 0: 18.2 Hz
 };
 
@@ -128,7 +131,8 @@ class Bios {
   Result<void> install();
 
   // Loads the first boot sector of the boot sequence and sets `regs` to start it. Executors run.
-  // If there is none, the error lists what was looked at, why it was refused, and what to do.
+  // If there is none, the error (kNotFound) lists what was looked at, why it was refused, and what
+  // to do.
   Result<void> boot(RealModeRegs& regs);
 
   // A trap. Any vCPU thread; calls are serialised. Waits for disk I/O, nothing else.
