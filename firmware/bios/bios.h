@@ -68,15 +68,13 @@ struct BiosDisk {
   std::optional<uint8_t> pci_function;
 };
 
-// What has been typed and no one has read yet: the serial console's received bytes. Members are
-// called from the vCPU's thread.
+// What has been typed and no one has read yet: the serial console's received bytes.
 class KeySource {
  public:
   virtual ~KeySource() = default;
-  // Copies the oldest bytes to `to` without taking them; returns how many (0: nothing was typed).
-  virtual size_t peek(std::span<uint8_t> to) = 0;
-  // Takes the `count` oldest bytes, which peek() has shown.
-  virtual void take(size_t count) = 0;
+  // Takes the oldest byte; nothing if none is there. Called on the vCPU's thread, and only when the
+  // guest asks for a key.
+  virtual std::optional<uint8_t> take() = 0;
 };
 
 struct BiosConfig {

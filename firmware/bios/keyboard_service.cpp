@@ -1,7 +1,5 @@
 #include "firmware/bios/keyboard_service.h"
 
-#include <array>
-
 #include "firmware/bios/areas.h"
 
 namespace calf::firmware {
@@ -80,22 +78,20 @@ bool KeyboardService::handle(Call& call) {
 
 // The next key that a person has typed; nothing if none is complete.
 std::optional<Key> KeyboardService::type() {
-  std::array<uint8_t, kMaxKeyLength> bytes;
   for (;;) {
-    size_t count = source_.peek(bytes);
-    if (count == 0) {
-      escape_seen_.reset();
-      return std::nullopt;
-    }
-    auto now = clock_.monotonic();
-    bool complete = escape_seen_ && now - *escape_seen_ >= kEscapeTimeout;
-    Decoded decoded = decode_key(std::span(bytes).first(count), complete);
+    Decoded decoded;
+    if (!pending_.empty()) decoded = decode_key(pending_, false);
     if (decoded.length == 0) {
-      if (!escape_seen_) escape_seen_ = now;
-      return std::nullopt;
+      if (auto byte = source_.take()) {
+        pending_.push_back(*byte);
+        last_byte_ = clock_.monotonic();
+        continue;
+      }
+      bool complete = clock_.monotonic() - last_byte_ >= kEscapeTimeout;
+      if (pending_.empty() || !complete) return std::nullopt;
+      decoded = decode_key(pending_, true);
     }
-    escape_seen_.reset();
-    source_.take(decoded.length);
+    pending_.erase(pending_.begin(), pending_.begin() + decoded.length);
     if (decoded.key) return decoded.key;
   }
 }

@@ -8,6 +8,7 @@
 
 #include <chrono>
 #include <optional>
+#include <vector>
 
 #include "devices/core/clock.h"
 #include "firmware/bios/bios.h"
@@ -24,7 +25,7 @@ class KeyboardService {
   // False if there is no such function; registers are then as they were.
   bool handle(Call& call);
   // Forgets what was typed half.
-  void reset() { escape_seen_.reset(); }
+  void reset() { pending_.clear(); }
 
  private:
   std::optional<Key> type();
@@ -36,8 +37,9 @@ class KeyboardService {
   KeySource& source_;
   devices::Clock& clock_;
   const RealMemory& memory_;
-  // When the start of an escape sequence was first seen waiting for its rest.
-  std::optional<std::chrono::nanoseconds> escape_seen_;
+  // The start of an escape sequence, and when its last byte was taken.
+  std::vector<uint8_t> pending_;
+  std::chrono::nanoseconds last_byte_{0};
 };
 
 }  // namespace calf::firmware
