@@ -30,14 +30,16 @@
 namespace calf::firmware {
 
 enum class KernelEntry : uint8_t {
-  kAuto,        // unpacked or PVH if possible, else the guest's own code
+  kAuto,  // unpacked or PVH if possible, else the guest's own code
+  // bzImage; an ELF file is then treated as with kAuto:
   kUnpacked,    // calf unpacks; an error if it cannot
-  kSelfUnpack,  // the guest unpacks: kPacked64 if the kernel has it, else kRealMode
-  kPacked64,    // 64-bit entry of the compressed kernel
-  kPacked32,    // 32-bit entry of the compressed kernel
+  kSelfUnpack,  // the guest unpacks: kPacked64 if the kernel has that entry, else kRealMode
+  kPacked64,    // 64-bit entry of the packed kernel
+  kPacked32,    // 32-bit entry of the packed kernel
   kRealMode,    // setup code, with BIOS services
-  kPvh,         // ELF only
-  kLinux64,     // ELF only: the Linux entry even if there is a PVH note
+  // ELF:
+  kPvh,
+  kLinux,  // the Linux entry even if there is a PVH note
 };
 
 // Bytes stay the caller's, and are not needed any more when load_kernel() has returned.
