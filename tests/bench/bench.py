@@ -21,6 +21,7 @@ import tempfile
 import time
 
 QEMU = "qemu-system-x86_64"
+SCRIPTS = pathlib.Path(__file__).resolve().parents[2] / "scripts"
 
 
 class Failed(Exception):
@@ -52,7 +53,7 @@ class Bench:
         """A qcow2 disk whose boot sector guest runs `test`."""
         raw, image = self.work / f"{test}.raw", self.work / f"{test}.qcow2"
         if not image.exists():
-            run([self.guests / "make_guest_disk.sh", raw, f"test={test}"])
+            run([SCRIPTS / "guests/make_guest_disk.sh", self.disk, raw, "64M", f"test={test}"])
             run([self.img, "convert", "-f", "raw", "-O", "qcow2", raw, image])
         return image
 
@@ -70,8 +71,8 @@ class Bench:
 
     # ---- what is measured; each returns one number ----
     def start_to_exit(self, command):
-        # The guest's first act is a write to isa-debug-exit: (0 << 1) | 1.
-        return 1000 * run(command, expect=1)[0]
+        # The guest's first act is a write of 0x10 to isa-debug-exit: (0x10 << 1) | 1.
+        return 1000 * run(command, expect=33)[0]
 
     def io_rate(self, command, count):
         output = run(command)[1]

@@ -39,11 +39,13 @@ by_chs:
         jc      failed
 loaded:
         // `exit` is answered here: what it measures is the way to the boot sector.
-        cmpl    $0x74697865, CONFIG_ADDRESS
-        jne     1f
-        movb    $EXIT_SUCCESS_CODE, %al
+        cmpl    $TEXT_EXIT, CONFIG_ADDRESS
+        je      1f
+        cmpl    $TEXT_TEST_EXIT, CONFIG_ADDRESS + 4
+        jne     2f
+1:      movb    $EXIT_SUCCESS_CODE, %al
         outb    %al, $DEBUG_EXIT_PORT
-1:      movb    drive, %dl
+2:      movb    drive, %dl
         movb    extensions, %dh
         ljmp    $0, $LOADER_ADDRESS
 

@@ -33,6 +33,10 @@
 #define EXIT_SUCCESS_CODE 0x10  // the process ends with 33
 #define EXIT_FAILURE_CODE 0x11  // 35
 
+// The command lines `exit …` and `test=exit …`, as the first instructions look for them.
+#define TEXT_EXIT 0x74697865       // "exit" at 0
+#define TEXT_TEST_EXIT 0x6978653D  // "=exi" at 4
+
 // Segment selectors.
 #define KERNEL_CODE 0x08
 #define KERNEL_DATA 0x10

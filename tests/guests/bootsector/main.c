@@ -12,7 +12,7 @@ static void run(const char* name) {
       {"memory", test_memory},
       {"reset", test_reset},
       {"panic", test_panic},
-      {"hang", test_hang},
+      {"idle", test_idle},
       {"echo", test_echo},
       {"rng", test_rng},
       {"size-watch", test_size_watch},

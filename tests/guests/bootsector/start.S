@@ -25,12 +25,14 @@ start32:
         // `exit` is answered here: what it measures is the way to the kernel's entry.
         movl    24(%ebx), %eax
         testl   %eax, %eax
-        jz      1f
-        cmpl    $0x74697865, (%eax)
-        jne     1f
-        movb    $EXIT_SUCCESS_CODE, %al
+        jz      2f
+        cmpl    $TEXT_EXIT, (%eax)
+        je      1f
+        cmpl    $TEXT_TEST_EXIT, 4(%eax)
+        jne     2f
+1:      movb    $EXIT_SUCCESS_CODE, %al
         outb    %al, $DEBUG_EXIT_PORT
-1:      lgdt    gdt_pointer
+2:      lgdt    gdt_pointer
         movl    $tss, %eax
         movw    %ax, gdt + TSS_SELECTOR + 2
         shrl    $16, %eax

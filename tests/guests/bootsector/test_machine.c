@@ -100,8 +100,8 @@ void test_panic(void) {
   out8(0x505, 1);
 }
 
-void test_hang(void) {
-  say("hanging");
+void test_idle(void) {
+  say("idle");
   trap(TRAP_PARK);
 }
 

@@ -16,7 +16,7 @@ void test_smoke(const struct bios_report* bios);
 void test_memory(void);
 void test_reset(void);
 void test_panic(void);
-void test_hang(void);
+void test_idle(void);
 void test_echo(void);
 void test_rng(void);
 void test_size_watch(void);
