@@ -1,6 +1,7 @@
 // Guest memory for tests: one stretch of RAM from address 0, and optionally a read-only region.
 #pragma once
 
+#include <algorithm>
 #include <cassert>
 #include <cstdint>
 #include <memory>
@@ -27,7 +28,7 @@ class FakeRam {
   const GuestMemory& memory() const { return memory_; }
   uint64_t size() const { return ram_.size(); }
 
-  // Memory that nobody else got; never freed. Address 0 is not handed out.
+  // Memory that nobody else got; freed all at once. Address 0 is not handed out.
   uint64_t allocate(uint64_t bytes, uint64_t alignment = 16) {
     next_ = (next_ + alignment - 1) / alignment * alignment;
     uint64_t at = next_;
@@ -35,6 +36,9 @@ class FakeRam {
     assert(next_ <= ram_.size());
     return at;
   }
+
+  // Everything may be handed out again.
+  void reset_allocator() { next_ = 4096; }
 
   uint8_t* at(uint64_t address) { return ram_.data() + address; }
   std::span<uint8_t> bytes(uint64_t address, uint64_t length) {

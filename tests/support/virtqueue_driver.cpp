@@ -40,7 +40,8 @@ std::optional<uint16_t> VirtqueueDriver::add(const std::vector<Piece>& pieces, b
     free_.pop_back();
   }
   auto flags = [&](size_t i) {
-    unsigned f = pieces[i].device_writes ? kDescriptorWrite : 0u;
+    unsigned f = 0;
+    if (pieces[i].device_writes) f |= kDescriptorWrite;
     if (i + 1 < pieces.size()) f |= kDescriptorNext;
     return static_cast<uint16_t>(f);
   };
