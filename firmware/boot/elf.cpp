@@ -44,7 +44,8 @@ std::optional<uint64_t> find_pvh_entry(Bytes notes) {
     auto name = slice(notes, name_at, header->n_namesz);
     auto text = slice(notes, text_at, header->n_descsz);
     if (!name || !text) return std::nullopt;
-    constexpr std::string_view kXen("Xen", 4);  // with its zero byte
+    using namespace std::string_view_literals;
+    constexpr std::string_view kXen = "Xen\0"sv;
     if (header->n_type == kXenPhys32Entry && std::ranges::equal(*name, kXen)) {
       if (auto wide = object_at<le64>(*text, 0)) return wide->value();
       if (auto narrow = object_at<le32>(*text, 0)) return narrow->value();
