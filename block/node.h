@@ -83,9 +83,11 @@ class Node {
   virtual const Limits& limits() const = 0;
   virtual bool read_only() const = 0;
 
-  // Fills `to` from `offset`. On error its content is undefined.
+  // Fills `to` from `offset`. On error its content is undefined. A file is read as zeroes past its
+  // end (so that aligned requests may reach over an end that is not).
   virtual Async<> read(uint64_t offset, IoSlice to) = 0;
-  // On error any part of the range may have been written.
+  // On error any part of the range may have been written. A file that is written past its end
+  // grows; what lies between reads as zeroes.
   virtual Async<> write(uint64_t offset, IoSlice from, WriteFlags flags) = 0;
   // The range reads as zeroes afterwards; never uncovers a backing node.
   virtual Async<> write_zeroes(ByteRange range, ZeroFlags flags) = 0;

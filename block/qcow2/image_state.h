@@ -1,0 +1,119 @@
+// The parts of an open image and how they are wired. Internal to block/qcow2.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "block/io/range_lock.h"
+#include "block/qcow2/allocator.h"
+#include "block/qcow2/compressed_reader.h"
+#include "block/qcow2/compression.h"
+#include "block/qcow2/header_file.h"
+#include "block/qcow2/health.h"
+#include "block/qcow2/host_file.h"
+#include "block/qcow2/image.h"
+#include "block/qcow2/mapping.h"
+#include "block/qcow2/overlap.h"
+#include "block/qcow2/refcount.h"
+#include "block/qcow2/write_back.h"
+
+namespace calf::qcow2 {
+
+// Everything that reads or writes guest data. Not made for info_only images.
+struct Parts {
+  Parts(Executor& executor, HostFile& file, HeaderFile& header, Health& health,
+        const OpenOptions& options)
+      : map(header.get().geometry),
+        order(executor),
+        refcounts(executor, file, header.get().geometry, health, options.cache_bytes),
+        allocator(executor, file, header, refcounts, map, health, order),
+        mapping(executor, file, header.get().geometry, options.cache_bytes, refcounts, allocator,
+                map, health),
+        write_back(executor, file, header, refcounts, allocator, mapping, map, health, order),
+        clusters(executor),
+        codec(header.get().compression),
+        compressed(executor, file, header.get().geometry, codec) {}
+
+  MetadataMap map;
+  AsyncMutex order;
+  Refcounts refcounts;
+  Allocator allocator;
+  Mapping mapping;
+  WriteBack write_back;
+  // Guest clusters: readers and writers in place share, who changes the mapping excludes. Ranges
+  // count clusters, not bytes.
+  RangeLock clusters;
+  Codec codec;
+  CompressedReader compressed;
+};
+
+struct Image::State {
+  State(Executor& ex, std::unique_ptr<block::Node> node, OpenOptions opts)
+      : executor(ex),
+        options(std::move(opts)),
+        file(std::move(node), options.unsafe_no_flush),
+        header(ex, file),
+        health(options.message, options.writable) {}
+
+  Executor& executor;
+  OpenOptions options;
+  HostFile file;
+  HeaderFile header;
+  Health health;
+  std::vector<SnapshotInfo> snapshots;
+  std::vector<BitmapInfo> bitmaps;
+  block::Limits limits;
+  std::unique_ptr<block::Node> backing;
+  std::unique_ptr<Parts> parts;
+  uint64_t size = 0;
+  bool header_says_corrupt = false;
+
+  const Geometry& geometry() const { return header.get().geometry; }
+  uint64_t backing_size() const { return backing ? backing->size() : 0; }
+  // The guest clusters that `range` touches.
+  ByteRange clusters_of(ByteRange range) const {
+    const Geometry& g = geometry();
+    uint64_t first = g.cluster_index(range.offset);
+    return {first, g.cluster_index(range.end() - 1) - first + 1};
+  }
+  // An error unless the image may be changed now.
+  Result<void> check_writable() const;
+  // An error unless the range lies inside the disk.
+  Result<void> check_range(uint64_t offset, uint64_t length) const;
+};
+
+// ---- The operations, one file each ----
+
+// reader.cpp
+Async<> read_guest(Image::State& state, uint64_t offset, IoSlice to);
+// What the cluster of `entry` holds from guest offset `offset` on (all in one cluster), zeroes past
+// the end of the disk. Takes no locks.
+Async<> read_cluster_part(Image::State& state, L2Entry entry, uint64_t offset, IoSlice to);
+// True if that part is known to be zeroes without reading it.
+bool part_reads_zero(const Image::State& state, L2Entry entry, ByteRange part);
+// map() without its locks.
+Async<block::Extent> map_guest(Image::State& state, ByteRange range);
+
+// writer.cpp
+Async<> write_guest(Image::State& state, uint64_t offset, IoSlice from);
+
+// zero.cpp
+Async<> zero_guest(Image::State& state, ByteRange range, bool may_unmap);
+Async<> discard_guest(Image::State& state, ByteRange range);
+
+// compressed_writer.cpp
+Async<> write_guest_compressed(Image::State& state, uint64_t offset, IoSlice from);
+
+// resize.cpp
+Async<> resize(Image::State& state, uint64_t size, block::Preallocation preallocation);
+
+// Maps all of `range` (inside the disk) to clusters that read as zeroes. Not written back.
+Async<> preallocate(Image::State& state, ByteRange range, block::Preallocation preallocation);
+
+// repair.cpp: counts all references again, for an image whose dirty bit is set, and clears the bit.
+Async<> rebuild_refcounts(Image& image);
+
+// What an entry pointed to loses a reference (after the entry was replaced in a writable view).
+void release(Image::State& state, const L2Entry& entry, bool punch);
+
+}  // namespace calf::qcow2

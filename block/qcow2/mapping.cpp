@@ -1,0 +1,192 @@
+#include "block/qcow2/mapping.h"
+
+#include <cassert>
+
+namespace calf::qcow2 {
+namespace {
+
+// Tables up to this size are made in the cache; larger ones are zeroed in the file.
+constexpr uint64_t kCachedTableBytes = 65536;
+
+}  // namespace
+
+Mapping::Mapping(Executor& executor, HostFile& file, const Geometry& geometry, uint64_t cache_bytes,
+                 Refcounts& refcounts, Allocator& allocator, MetadataMap& map, Health& health)
+    : file_(file),
+      geometry_(geometry),
+      refcounts_(refcounts),
+      allocator_(allocator),
+      map_(map),
+      health_(health),
+      cache_(executor, file, geometry.slice_size(), cache_bytes),
+      table_mutex_(executor) {}
+
+L2View Mapping::locate(uint64_t guest, uint64_t l2_offset) const {
+  const uint64_t per_slice = cache_.slice_size() / 8;
+  L2View view;
+  view.l2_index = geometry_.l2_index(guest);
+  view.l2_offset = l2_offset;
+  view.first = view.l2_index % per_slice;
+  view.count = per_slice - view.first;
+  return view;
+}
+
+uint64_t Mapping::slice_offset(const L2View& view) const {
+  return view.l2_offset + (view.l2_index - view.first) * 8;
+}
+
+Result<void> Mapping::check_table(uint64_t l1_index, L1Entry entry) const {
+  if (!geometry_.is_cluster_aligned(entry.offset)) {
+    return health_.harmless(
+        fmt::format("L2 table offset {:#x} unaligned (L1 index: {:#x})", entry.offset, l1_index));
+  }
+  if (entry.offset >= file_.high_water()) {
+    return health_.harmless(fmt::format("L2 table offset {:#x} outside the file (L1 index: {:#x})",
+                                        entry.offset, l1_index));
+  }
+  return {};
+}
+
+std::optional<L2View> Mapping::find(uint64_t guest) {
+  L1Entry entry = l1_.get(geometry_.l1_index(guest));
+  L2View view = locate(guest, entry.offset);
+  if (entry.offset == 0) return view;
+  // An unaligned table is never in the cache.
+  if (!geometry_.is_cluster_aligned(entry.offset)) return std::nullopt;
+  view.slice = cache_.find(slice_offset(view));
+  if (!view.slice) return std::nullopt;
+  return view;
+}
+
+Async<L2View> Mapping::view(uint64_t guest) {
+  uint64_t l1_index = geometry_.l1_index(guest);
+  L1Entry entry = l1_.get(l1_index);
+  L2View out = locate(guest, entry.offset);
+  if (entry.offset == 0) co_return out;
+  CO_TRY_VOID(check_table(l1_index, entry));
+  CO_TRY(out.slice, co_await cache_.load(slice_offset(out)));
+  co_return out;
+}
+
+Async<L2View> Mapping::writable_view(uint64_t guest) {
+  uint64_t l1_index = geometry_.l1_index(guest);
+  if (!l1_.verified(l1_index)) {
+    AsyncMutex::Guard guard = co_await table_mutex_.lock();
+    if (!l1_.verified(l1_index)) CO_TRY_VOID(co_await make_writable(l1_index));
+  }
+  co_return co_await view(guest);
+}
+
+Async<> Mapping::make_writable(uint64_t l1_index) {
+  L1Entry entry = l1_.get(l1_index);
+  if (entry.offset == 0) co_return co_await add_table(l1_index);
+  CO_TRY_VOID(check_table(l1_index, entry));
+  CO_TRY(uint64_t count, co_await refcounts_.get(geometry_.cluster_index(entry.offset)));
+  if (count == 0) {
+    co_return health_.fatal(fmt::format("L2 table offset {:#x} is not allocated (L1 index: {:#x})",
+                                        entry.offset, l1_index));
+  }
+  if (!entry.copied || count != 1) co_return co_await copy_table(l1_index, entry.offset);
+
+  ByteRange range{entry.offset, geometry_.cluster_size()};
+  uint16_t areas = map_.find(range, static_cast<uint16_t>(Area::kActiveL2));
+  if (areas != 0) {
+    co_return health_.fatal(
+        fmt::format("Preventing invalid write on metadata (overlaps with {})", area_name(areas)));
+  }
+  l1_.set_verified(l1_index);
+  co_return Result<void>();
+}
+
+void Mapping::publish(uint64_t l1_index, uint64_t offset) {
+  file_.raise_high_water(offset + geometry_.cluster_size());
+  map_.add_table(Area::kActiveL2, offset);
+  unpublished_.insert(offset);
+  l1_.set(l1_index, {offset, true, false});
+  l1_.set_verified(l1_index);
+}
+
+Async<> Mapping::add_table(uint64_t l1_index) {
+  const uint64_t size = geometry_.cluster_size();
+  CO_TRY(Allocator::Allocation made, co_await allocator_.allocate(1, "L2 table"));
+  const ByteRange place = made.range;
+  if (size <= kCachedTableBytes) {
+    for (uint64_t at = 0; at < size; at += cache_.slice_size())
+      (void)cache_.create(place.offset + at);
+  } else {
+    cache_.drop(place);
+    Result<void> zeroed = co_await file_.write_zeroes(place);
+    if (!zeroed.ok()) {
+      co_await allocator_.undo(place);
+      co_return std::move(zeroed.error());
+    }
+  }
+  publish(l1_index, place.offset);
+  co_return Result<void>();
+}
+
+// The old table stays as it is until the new one is complete and pointed to: a failure half-way
+// costs the new cluster only.
+Async<> Mapping::copy_table(uint64_t l1_index, uint64_t old_offset) {
+  const uint64_t size = geometry_.cluster_size();
+  std::vector<uint8_t> bytes(size);
+  CO_TRY_VOID(co_await file_.read_bytes(old_offset, bytes));
+  CO_TRY(Allocator::Allocation made, co_await allocator_.allocate(1, "L2 table"));
+  const ByteRange place = made.range;
+  cache_.drop(place);
+  Result<void> written = co_await file_.write_bytes(place.offset, bytes);
+  if (!written.ok()) {
+    co_await allocator_.undo(place);
+    co_return std::move(written.error());
+  }
+  publish(l1_index, place.offset);
+  map_.remove_table(Area::kActiveL2, old_offset);
+  cache_.drop({old_offset, size});
+  allocator_.free_later({old_offset, size}, false);
+  co_return Result<void>();
+}
+
+void Mapping::set(const L2View& view, uint64_t i, const L2Entry& entry) {
+  assert(view.slice && i < view.count);
+  view.slice.set_entry(view.first + i, entry.encode(geometry_));
+  std::vector<bool>& verified = view.slice->verified;
+  if (verified.empty()) verified.resize(cache_.slice_size() / 8);
+  // What we have just allocated is ours.
+  verified[view.first + i] = entry.copied;
+  cache_.mark_dirty(view.slice);
+}
+
+Async<bool> Mapping::may_overwrite(const L2View& view, uint64_t i) {
+  if (known_overwritable(view, i)) co_return true;
+  L2Entry e = entry(view, i);
+  if (!e.has_cluster() || !e.copied) co_return false;
+  SliceRef slice = view.slice;
+  CO_TRY(uint64_t count, co_await refcounts_.get(geometry_.cluster_index(e.offset)));
+  if (count != 1) co_return false;
+  ByteRange range{e.offset, geometry_.cluster_size()};
+  uint16_t areas = map_.find(range);
+  if (areas != 0) {
+    co_return health_.fatal(
+        fmt::format("Preventing invalid write on metadata (overlaps with {})", area_name(areas)));
+  }
+  std::vector<bool>& verified = slice->verified;
+  if (verified.empty()) verified.resize(cache_.slice_size() / 8);
+  verified[view.first + i] = true;
+  co_return true;
+}
+
+Error Mapping::invalid_entry(const L2View& view, uint64_t i, bool fatal) {
+  uint64_t raw = view.raw(i);
+  std::string what;
+  if ((raw & format::kCompressed) != 0) {
+    what = fmt::format("Invalid cluster entry found (L2 offset: {:#x}, L2 index: {:#x})",
+                       view.l2_offset, view.l2_index + i);
+  } else {
+    what =
+        fmt::format("Cluster allocation offset {:#x} unaligned (L2 offset: {:#x}, L2 index: {:#x})",
+                    raw & format::kOffsetMask, view.l2_offset, view.l2_index + i);
+  }
+  return fatal ? health_.fatal(what) : health_.harmless(what);
+}
+
+}  // namespace calf::qcow2

@@ -1,0 +1,135 @@
+#include "block/qcow2/refcount.h"
+
+#include <cassert>
+
+namespace calf::qcow2 {
+
+uint64_t get_count(const uint8_t* bytes, uint64_t index, unsigned order) {
+  switch (order) {
+    case 0:
+    case 1:
+    case 2: {
+      unsigned bits = 1u << order;
+      unsigned per_byte = 8 / bits;
+      unsigned shift = static_cast<unsigned>(index % per_byte) * bits;
+      return (bytes[index / per_byte] >> shift) & ((1u << bits) - 1);
+    }
+    case 3:
+      return bytes[index];
+    case 4:
+      return reinterpret_cast<const be16*>(bytes)[index];
+    case 5:
+      return reinterpret_cast<const be32*>(bytes)[index];
+    default:
+      return reinterpret_cast<const be64*>(bytes)[index];
+  }
+}
+
+void set_count(uint8_t* bytes, uint64_t index, unsigned order, uint64_t value) {
+  switch (order) {
+    case 0:
+    case 1:
+    case 2: {
+      unsigned bits = 1u << order;
+      unsigned per_byte = 8 / bits;
+      unsigned shift = static_cast<unsigned>(index % per_byte) * bits;
+      unsigned mask = ((1u << bits) - 1) << shift;
+      uint8_t& byte = bytes[index / per_byte];
+      byte =
+          static_cast<uint8_t>((byte & ~mask) | ((static_cast<unsigned>(value) << shift) & mask));
+      break;
+    }
+    case 3:
+      bytes[index] = static_cast<uint8_t>(value);
+      break;
+    case 4:
+      reinterpret_cast<be16*>(bytes)[index] = static_cast<uint16_t>(value);
+      break;
+    case 5:
+      reinterpret_cast<be32*>(bytes)[index] = static_cast<uint32_t>(value);
+      break;
+    default:
+      reinterpret_cast<be64*>(bytes)[index] = value;
+      break;
+  }
+}
+
+Refcounts::Refcounts(Executor& executor, HostFile& file, const Geometry& geometry, Health& health,
+                     uint64_t cache_bytes)
+    : file_(file),
+      geometry_(geometry),
+      health_(health),
+      cache_(executor, file, geometry.slice_size(), cache_bytes) {}
+
+Async<> Refcounts::load(uint64_t table_offset, uint64_t table_clusters) {
+  std::vector<be64> raw((table_clusters << geometry_.cluster_bits) / 8);
+  std::span<uint8_t> bytes(reinterpret_cast<uint8_t*>(raw.data()), raw.size() * sizeof(be64));
+  CO_TRY_VOID(co_await file_.read_bytes(table_offset, bytes));
+  table_offset_ = table_offset;
+  table_.assign(raw.begin(), raw.end());
+  co_return Result<void>();
+}
+
+Async<Refcounts::Place> Refcounts::place(uint64_t cluster) {
+  assert(covered(cluster));
+  uint64_t table_index = cluster >> geometry_.refcount_block_bits();
+  uint64_t block = table_[table_index];
+  if (!geometry_.is_cluster_aligned(block) || block >= format::kMaxHostOffset) {
+    co_return health_.fatal(
+        fmt::format("Refblock offset {:#x} unaligned (reftable index: {:#x})", block, table_index));
+  }
+  uint64_t in_block = cluster & (geometry_.refcounts_per_block() - 1);
+  uint64_t slice_offset = block + in_block / counts_per_slice() * cache_.slice_size();
+  Place out;
+  out.index = in_block % counts_per_slice();
+  out.slice = cache_.find(slice_offset);
+  if (!out.slice) {
+    if (slice_offset >= file_.high_water()) {
+      co_return health_.fatal(fmt::format("Refblock at {:#x} is outside the file", block));
+    }
+    CO_TRY(out.slice, co_await cache_.load(slice_offset));
+  }
+  co_return out;
+}
+
+Async<uint64_t> Refcounts::get(uint64_t cluster) {
+  if (!covered(cluster)) co_return uint64_t{0};
+  CO_TRY(Place at, co_await place(cluster));
+  co_return get_count(at.slice.bytes(), at.index, geometry_.refcount_order);
+}
+
+Async<> Refcounts::set(uint64_t cluster, uint64_t value) {
+  assert(value <= geometry_.max_refcount());
+  CO_TRY(Place at, co_await place(cluster));
+  set_count(at.slice.bytes(), at.index, geometry_.refcount_order, value);
+  cache_.mark_dirty(at.slice);
+  co_return Result<void>();
+}
+
+void Refcounts::link_new_block(uint64_t table_index, uint64_t offset) {
+  for (uint64_t at = 0; at < geometry_.cluster_size(); at += cache_.slice_size())
+    (void)cache_.create(offset + at);
+  table_[table_index] = offset;
+  new_links_.push_back({table_index, offset});
+  unlinked_.insert(offset);
+  file_.raise_high_water(offset + geometry_.cluster_size());
+}
+
+std::vector<Refcounts::TableEntryWrite> Refcounts::collect_links() {
+  unlinked_.clear();
+  return std::exchange(new_links_, {});
+}
+
+void Refcounts::restore_links(const std::vector<TableEntryWrite>& links) {
+  for (const TableEntryWrite& link : links) {
+    new_links_.push_back(link);
+    unlinked_.insert(link.value);
+  }
+}
+
+void Refcounts::table_moved(uint64_t offset, uint64_t clusters) {
+  table_offset_ = offset;
+  table_.resize((clusters << geometry_.cluster_bits) / 8);
+}
+
+}  // namespace calf::qcow2

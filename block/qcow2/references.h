@@ -1,0 +1,74 @@
+// References: per host cluster, how often it is referred to, and what its refcount says. In pages
+// that exist only where something is referred to, so memory follows the tables in the file, not its
+// apparent size.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <unordered_map>
+#include <vector>
+
+namespace calf::qcow2 {
+
+class References {
+ public:
+  static constexpr unsigned kPageBits = 6;
+  static constexpr uint64_t kPageClusters = uint64_t{1} << kPageBits;
+
+  // How an entry of an active table refers to the cluster.
+  enum Flag : uint8_t { kCopiedSet = 1, kCopiedClear = 2 };
+
+  struct Page {
+    uint32_t references[kPageClusters] = {};
+    // Saturated: enough to tell 0, 1 and more.
+    uint32_t refcounts[kPageClusters] = {};
+    uint8_t flags[kPageClusters] = {};
+  };
+
+  void add(uint64_t cluster, uint64_t count) {
+    uint32_t& n = page(cluster).references[cluster % kPageClusters];
+    uint64_t sum = n + count;
+    n = sum > UINT32_MAX ? UINT32_MAX : static_cast<uint32_t>(sum);
+  }
+  void add_flag(uint64_t cluster, Flag flag) {
+    page(cluster).flags[cluster % kPageClusters] |= flag;
+  }
+  uint32_t get(uint64_t cluster) const {
+    const Page* found = find(cluster >> kPageBits);
+    return found != nullptr ? found->references[cluster % kPageClusters] : 0;
+  }
+  // 0 too for clusters that nothing refers to.
+  uint32_t refcount(uint64_t cluster) const {
+    const Page* found = find(cluster >> kPageBits);
+    return found != nullptr ? found->refcounts[cluster % kPageClusters] : 0;
+  }
+  Page* find(uint64_t page_number) {
+    auto it = pages_.find(page_number);
+    return it != pages_.end() ? it->second.get() : nullptr;
+  }
+  const Page* find(uint64_t page_number) const {
+    auto it = pages_.find(page_number);
+    return it != pages_.end() ? it->second.get() : nullptr;
+  }
+  // Numbers of all pages, ascending.
+  std::vector<uint64_t> page_numbers() const;
+
+ private:
+  Page& page(uint64_t cluster) {
+    uint64_t number = cluster >> kPageBits;
+    if (number != last_number_ || last_ == nullptr) {
+      std::unique_ptr<Page>& slot = pages_[number];
+      if (!slot) slot = std::make_unique<Page>();
+      last_number_ = number;
+      last_ = slot.get();
+    }
+    return *last_;
+  }
+
+  std::unordered_map<uint64_t, std::unique_ptr<Page>> pages_;
+  // Neighbours are mostly asked for one after another.
+  uint64_t last_number_ = 0;
+  Page* last_ = nullptr;
+};
+
+}  // namespace calf::qcow2

@@ -1,0 +1,172 @@
+// Changing the size of the disk, and mapping clusters ahead of their use.
+#include <algorithm>
+
+#include "block/qcow2/image_state.h"
+
+namespace calf::qcow2 {
+namespace {
+
+// Gives the disk room for `entries` L1 entries. The new table is complete and durable before the
+// header points to it, so a crash leaves one of the two.
+Async<> grow_l1(Image::State& state, uint64_t entries) {
+  Parts& parts = *state.parts;
+  L1Table& l1 = parts.mapping.l1();
+  const Geometry& g = state.geometry();
+  if (entries <= l1.size()) co_return Result<void>();
+  const uint64_t bytes = entries * 8;
+  if (bytes > format::kMaxL1Bytes) {
+    co_return make_error(ErrorKind::kNoSpace, "Image is too big");
+  }
+  CO_TRY(uint64_t offset,
+         co_await parts.allocator.allocate_contiguous(g.clusters_for(bytes), "L1 table"));
+  // Its clusters' refcounts, and what its entries point to, come before the table.
+  CO_TRY_VOID(co_await parts.write_back.flush());
+  {
+    AsyncMutex::Guard guard = co_await parts.order.lock();
+    std::vector<uint8_t> table = l1.to_bytes(entries);
+    table.resize(g.clusters_for(bytes) << g.cluster_bits);
+    // Entries that changed since the flush are taken over by the next one.
+    CO_TRY_VOID(co_await state.file.write_bytes(offset, table));
+    CO_TRY_VOID(co_await state.file.flush());
+    std::function<void(Header&)> change = [=](Header& header) {
+      header.l1_offset = offset;
+      header.l1_entries = static_cast<uint32_t>(entries);
+    };
+    CO_TRY_VOID(co_await state.header.update(change));
+    const ByteRange old{l1.offset(), l1.size_bytes()};
+    l1.move_to(offset, entries);
+    parts.map.remove_area(Area::kActiveL1, old.offset);
+    parts.map.add_area(Area::kActiveL1, {offset, bytes});
+    parts.map.seal();
+    if (!old.empty()) parts.allocator.free_later(old, false);
+  }
+  co_return co_await parts.write_back.flush();
+}
+
+Async<> set_size(Image::State& state, uint64_t size) {
+  std::function<void(Header&)> change = [=](Header& header) { header.size = size; };
+  CO_TRY_VOID(co_await state.header.update(change));
+  CO_TRY_VOID(co_await state.file.flush());
+  state.size = size;
+  co_return Result<void>();
+}
+
+// Maps every cluster of `range` that has none.
+Async<> map_all(Image::State& state, ByteRange range) {
+  const Geometry& g = state.geometry();
+  Parts& parts = *state.parts;
+  for (uint64_t at = g.cluster_start(range.offset); at < range.end();) {
+    CO_TRY_VOID(co_await parts.write_back.before_change());
+    CO_TRY(L2View view, co_await parts.mapping.writable_view(at));
+    uint64_t count = std::min(g.clusters_for(range.end() - at), view.count);
+    uint64_t i = 0;
+    while (i < count) {
+      uint64_t n = 0;
+      while (i + n < count && !parts.mapping.entry(view, i + n).has_cluster() &&
+             parts.mapping.entry(view, i + n).kind != ClusterKind::kCompressed)
+        ++n;
+      if (n == 0) {
+        ++i;
+        continue;
+      }
+      CO_TRY(Allocator::Allocation made, co_await parts.allocator.allocate(n, "data cluster"));
+      if (!made.fresh) CO_TRY_VOID(co_await state.file.write_zeroes(made.range));
+      n = made.range.length >> g.cluster_bits;
+      for (uint64_t k = 0; k < n; ++k, ++i)
+        parts.mapping.set(view, i, L2Entry::data(made.range.offset + (k << g.cluster_bits)));
+    }
+    at += count << g.cluster_bits;
+  }
+  co_return Result<void>();
+}
+
+Async<> grow(Image::State& state, uint64_t size, block::Preallocation preallocation) {
+  const Geometry& g = state.geometry();
+  const uint64_t old_size = state.size;
+  CO_TRY_VOID(co_await state.parts->write_back.before_change());
+  CO_TRY_VOID(co_await grow_l1(state, g.l1_entries_for(size)));
+  // What the old end hid reads as zeroes: the rest of its last cluster, and what a longer backing
+  // node has there. The new size becomes visible to this code first, to the file only after that is
+  // durable.
+  state.size = size;
+  const uint64_t tail = std::min(align_up(old_size, g.cluster_size()), size);
+  Result<void> done;
+  if (tail > old_size) {
+    ByteRange rest{old_size, tail - old_size};
+    done = co_await zero_guest(state, rest, false);
+  }
+  const uint64_t hidden = std::min(state.backing_size(), size);
+  if (done.ok() && hidden > tail) {
+    ByteRange rest{tail, hidden - tail};
+    done = co_await zero_guest(state, rest, true);
+  }
+  if (done.ok() && preallocation != block::Preallocation::kOff) {
+    ByteRange added{old_size, size - old_size};
+    done = co_await preallocate(state, added, preallocation);
+  }
+  if (done.ok()) done = co_await state.parts->write_back.flush();
+  if (done.ok()) done = co_await set_size(state, size);
+  if (!done.ok()) state.size = old_size;
+  co_return done;
+}
+
+// The size first: a crash leaves mapped clusters behind the end, which a later growth clears.
+Async<> shrink(Image::State& state, uint64_t size) {
+  const Geometry& g = state.geometry();
+  Parts& parts = *state.parts;
+  const uint64_t old_size = state.size;
+  CO_TRY_VOID(co_await set_size(state, size));
+  const uint64_t first = align_up(size, g.cluster_size());
+  for (uint64_t at = first; at < old_size;) {
+    CO_TRY(L2View view, co_await parts.mapping.view(at));
+    uint64_t count = std::min(g.clusters_for(old_size - at), view.count);
+    if (view.slice) {
+      CO_TRY_VOID(co_await parts.write_back.before_change());
+      CO_TRY(view, co_await parts.mapping.writable_view(at));
+      for (uint64_t i = 0; i < count; ++i) {
+        L2Entry old = parts.mapping.entry(view, i);
+        if (old.kind == ClusterKind::kInvalid) co_return parts.mapping.invalid_entry(view, i, true);
+        if (old.kind == ClusterKind::kUnallocated) continue;
+        parts.mapping.set(view, i, L2Entry{});
+        release(state, old, true);
+      }
+    }
+    at += count << g.cluster_bits;
+  }
+  co_return co_await parts.write_back.flush();
+}
+
+}  // namespace
+
+Async<> preallocate(Image::State& state, ByteRange range, block::Preallocation preallocation) {
+  const Geometry& g = state.geometry();
+  CO_TRY_VOID(co_await map_all(state, range));
+  // The mapped clusters lie behind what was the end of the file; the tables between them are
+  // still in memory.
+  uint64_t end = state.parts->allocator.end_of_use();
+  if (end > state.file.size()) {
+    block::Preallocation how = preallocation == block::Preallocation::kMetadata
+                                   ? block::Preallocation::kOff
+                                   : preallocation;
+    CO_TRY_VOID(co_await state.file.node().truncate(align_up(end, g.cluster_size()), how));
+    state.file.raise_high_water(end);
+  }
+  co_return Result<void>();
+}
+
+Async<> resize(Image::State& state, uint64_t size, block::Preallocation preallocation) {
+  if (!is_aligned(size, 512)) {
+    co_return make_error(ErrorKind::kInvalid, "The new size must be a multiple of 512");
+  }
+  if (size == state.size) co_return Result<void>();
+  if (!state.snapshots.empty() && state.geometry().version < 3) {
+    co_return make_error(ErrorKind::kUnsupported, "Can't resize a v2 image which has snapshots");
+  }
+  if (size > state.size) co_return co_await grow(state, size, preallocation);
+  if (preallocation != block::Preallocation::kOff) {
+    co_return make_error(ErrorKind::kInvalid, "Preallocation can't be used for shrinking an image");
+  }
+  co_return co_await shrink(state, size);
+}
+
+}  // namespace calf::qcow2

@@ -1,0 +1,37 @@
+// Reads the snapshot table and the bitmap directory, for info, check and the overlap check.
+#pragma once
+
+#include <vector>
+
+#include "block/qcow2/header.h"
+#include "block/qcow2/host_file.h"
+
+namespace calf::qcow2 {
+
+// Entries have any length, so the table's end is known only after its last entry.
+struct SnapshotTable {
+  std::vector<SnapshotInfo> entries;
+  uint64_t bytes = 0;
+};
+// Nothing in an entry is trusted: lengths are held against the limits and the file. Where a
+// snapshot's L1 table stands is not checked here.
+Async<SnapshotTable> read_snapshot_table(HostFile& file, const Header& header);
+
+// The place of the bitmap directory, from the header extension, if the autoclear bit says that it
+// can be believed.
+struct BitmapDirectoryPlace {
+  uint32_t count = 0;
+  ByteRange range;
+};
+Result<std::optional<BitmapDirectoryPlace>> bitmap_directory_place(const Header& header,
+                                                                   uint64_t file_size);
+
+struct BitmapEntry {
+  BitmapInfo info;
+  uint64_t table_offset = 0;
+  uint32_t table_entries = 0;
+};
+Async<std::vector<BitmapEntry>> read_bitmap_directory(HostFile& file, const Header& header,
+                                                      BitmapDirectoryPlace place);
+
+}  // namespace calf::qcow2
