@@ -23,7 +23,8 @@ int main(int argc, char** argv) {
   if (!line.ok()) {
     log.write(LogLevel::kError, line.error().message());
     bool strict = false;
-    for (const std::string& word : words) strict = strict || word == "--timeout" || word == "-timeout";
+    for (const std::string& word : words)
+      strict = strict || word == "--timeout" || word == "-timeout";
     return usage_status(strict);
   }
   switch (line->action) {

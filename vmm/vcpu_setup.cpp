@@ -85,6 +85,30 @@ Result<void> set_firmware_msrs(kvm::Vcpu& vcpu) {
   return vcpu.set_msrs(entries);
 }
 
+constexpr uint64_t kCr0Protection = 1u << 0;
+constexpr uint64_t kCr0ExtensionType = 1u << 4;
+constexpr uint64_t kCr0Paging = 1u << 31;
+constexpr uint64_t kCr4PhysicalAddressExtension = 1u << 5;
+constexpr uint64_t kEferLongMode = 1u << 8 | 1u << 10;  // enabled and active
+
+kvm_segment flat_segment(uint16_t selector, bool code, bool long_mode) {
+  kvm_segment segment = real_mode_segment(selector, code);
+  segment.base = 0;
+  segment.limit = 0xFFFFFFFF;
+  segment.g = 1;
+  segment.l = code && long_mode;
+  segment.db = !segment.l;
+  return segment;
+}
+
+kvm_segment busy_task_segment() {
+  kvm_segment segment{};
+  segment.limit = 0x67;
+  segment.type = 0xB;
+  segment.present = 1;
+  return segment;
+}
+
 }  // namespace
 
 Result<VcpuTemplate> VcpuTemplate::capture(const kvm::Vcpu& vcpu) {
@@ -161,6 +185,7 @@ Result<void> enter_real_mode(kvm::Vcpu& vcpu, const VcpuTemplate& initial,
   sregs.ss = real_mode_segment(r.ss, false);
   sregs.idt.base = 0;
   sregs.idt.limit = 0x3FF;
+  sregs.cr0 = kCr0ExtensionType;  // caches on
   TRY_VOID(vcpu.set_sregs(sregs));
   kvm_regs regs{};
   regs.rax = r.ax.all();
@@ -173,6 +198,42 @@ Result<void> enter_real_mode(kvm::Vcpu& vcpu, const VcpuTemplate& initial,
   regs.rsp = r.sp.all();
   regs.rip = r.ip;
   regs.rflags = r.flags | kFlagsAlwaysOne;
+  return vcpu.set_regs(regs);
+}
+
+Result<void> enter(kvm::Vcpu& vcpu, const VcpuTemplate& initial,
+                   const firmware::EntryState& state) {
+  using firmware::CpuMode;
+  kvm_sregs sregs = initial.sregs;
+  bool real = state.mode == CpuMode::kReal16;
+  bool long_mode = state.mode == CpuMode::kLong64;
+  auto segment = [&](uint16_t selector, bool code) {
+    return real ? real_mode_segment(selector, code) : flat_segment(selector, code, long_mode);
+  };
+  sregs.cs = segment(state.code_segment, true);
+  sregs.ds = sregs.es = sregs.fs = sregs.gs = sregs.ss = segment(state.data_segment, false);
+  sregs.cr0 = kCr0ExtensionType;
+  if (!real) {
+    sregs.tr = busy_task_segment();
+    sregs.gdt.base = devices::raw(state.gdt);
+    sregs.gdt.limit = state.gdt_limit;
+    sregs.cr0 |= kCr0Protection;
+  }
+  if (long_mode) {
+    sregs.cr0 |= kCr0Paging;
+    sregs.cr3 = devices::raw(state.page_tables);
+    sregs.cr4 = kCr4PhysicalAddressExtension;
+    sregs.efer = kEferLongMode;
+  }
+  TRY_VOID(vcpu.set_sregs(sregs));
+  kvm_regs regs{};
+  regs.rflags = kFlagsAlwaysOne;
+  regs.rip = state.rip;
+  regs.rsp = state.rsp;
+  regs.rax = state.rax;
+  regs.rbx = state.rbx;
+  regs.rdx = state.rdx;
+  regs.rsi = state.rsi;
   return vcpu.set_regs(regs);
 }
 

@@ -15,6 +15,7 @@
 
 #include "block/base/result.h"
 #include "firmware/bios/regs.h"
+#include "firmware/boot/entry_state.h"
 #include "vmm/kvm/vcpu.h"
 
 namespace calf::vmm {
@@ -38,6 +39,9 @@ Result<void> reset_vcpu(kvm::Vcpu& vcpu, const VcpuTemplate& initial, uint32_t a
 // Lets the first vCPU begin in real mode with these registers.
 Result<void> enter_real_mode(kvm::Vcpu& vcpu, const VcpuTemplate& initial,
                              const firmware::RealModeRegs& regs);
+
+// Lets the first vCPU begin as a boot protocol wants it.
+Result<void> enter(kvm::Vcpu& vcpu, const VcpuTemplate& initial, const firmware::EntryState& state);
 
 // Segment base 16 * selector, limit 64 KiB.
 kvm_segment real_mode_segment(uint16_t selector, bool code);

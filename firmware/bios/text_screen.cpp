@@ -59,7 +59,7 @@ TextScreen::Position TextScreen::teletype(Position cursor, uint8_t character,
       return cursor;
     case kReturn:
       // A program that is at the line's end means to end the line, in a log too.
-      if (terminal_ == cursor && cursor.column > 0) {
+      if (terminal_ == cursor) {
         out_ += '\r';
         terminal_.column = 0;
       }

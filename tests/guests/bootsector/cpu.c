@@ -12,7 +12,7 @@ enum {
   APIC_ICR_LOW = 0x300,
   APIC_ICR_HIGH = 0x310
 };
-enum { TRAP_STACK = 4096, USER_STACK = 32768, TSS_SIZE = 104 };
+enum { TRAP_STACK = 4096, USER_STACK = 32768 };
 
 extern u64 gdt[];
 extern u64 cpu_trap_stacks[MAX_CPUS], cpu_user_stacks[MAX_CPUS];
@@ -56,6 +56,10 @@ void interrupts_open(void) {
 
 // Called by vector_common for what CPL 3 or CPL 0 did wrong.
 void guest_exception(u64 vector, u64 error, u64 rip, u64 cr2, u64 rsp) {
+  // A second one comes from our own telling of the first.
+  static u32 seen;
+  if (__atomic_exchange_n(&seen, 1, __ATOMIC_SEQ_CST) != 0) trap(TRAP_PARK);
+  console_break_lock();
   fail("exception %u error %x rip %x cr2 %x rsp %x", vector, error, rip, cr2, rsp);
 }
 
@@ -119,7 +123,7 @@ u32 cpus_start(u32 wanted) {
     send(0, init | everybody_else);
     wait_for(MAX_CPUS, init_delay);
     send(0, sipi | everybody_else);
-    wait_for(MAX_CPUS, 100 * init_delay);
+    wait_for(MAX_CPUS, 20 * init_delay);
     return running;
   }
   u32 self = cpu_apic_id();

@@ -103,6 +103,7 @@ static inline void trap(u64 number) {
 
 // console.c: lines on COM1. Conversions: %s, %u (u64), %x (u64), %d (int), %c.
 void console_open(void);
+void console_break_lock(void);  // for whom the holder may have been interrupted
 void say(const char* format, ...);
 // Prints "error: …" and ends the VM with failure.
 _Noreturn void fail(const char* format, ...);

@@ -45,6 +45,8 @@
 #define USER_CODE 0x2B
 #define TSS_SELECTOR 0x30  // CPU n: 16 n further
 #define MAX_CPUS 64
+#define TSS_PORTS 104                    // port bitmap: all allowed
+#define TSS_SIZE (TSS_PORTS + 8192 + 1)  // one byte of ones ends it
 
 // What CPL 3 asks of CPL 0: `hlt` with a number in RDI (start.S).
 #define TRAP_PARK 0

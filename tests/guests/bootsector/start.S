@@ -6,7 +6,8 @@
 //                at CPL 3 is our system call
 //
 // Why all C code runs at CPL 3: on a host without hardware virtualisation (kvm_pvm) 64-bit user code runs natively while
-// CPL 0 is emulated, where `syscall` and `int` at CPL 3 do not arrive. IOPL 3 lets it use ports; all memory is mapped for it.
+// CPL 0 is emulated, where `syscall` and `int` at CPL 3 do not arrive. The TSS lets it use all ports (IOPL 3 would do, but such a
+// host drops it); all memory is mapped for it.
 // Only instructions that KVM's emulator knows are used here.
 #include "layout.h"
 
@@ -205,7 +206,7 @@ gdt:
         .quad   0x00CF9B000000FFFF      // KERNEL_CODE32
         .quad   0x00CFF3000000FFFF      // USER_DATA
         .quad   0x00AFFB000000FFFF      // USER_CODE
-        .quad   0x0000890000000067, 0   // TSS of CPU 0; base filled in at start
+        .quad   0x0000890000000000 + TSS_SIZE - 1, 0    // TSS of CPU 0; base filled in at start
         .fill   (MAX_CPUS - 1) * 2, 8, 0
 gdt_end:
 gdt_pointer:
@@ -220,7 +221,10 @@ no_idt: .word   0
         .globl  tss
 tss:    .long   0
         .quad   trap_stack_end
-        .fill   23, 4, 0
+        .org    tss + 102
+        .word   TSS_PORTS
+        .org    tss + TSS_SIZE - 1
+        .byte   0xFF
         .globl  next_cpu, cpu_trap_stacks, cpu_user_stacks, interrupt_counts
 next_cpu:       .long 1
         .balign 8
