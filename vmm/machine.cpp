@@ -19,6 +19,7 @@
 #include "vmm/timers.h"
 #include "vmm/vcpu_group.h"
 #include "vmm/vcpu_loop.h"
+#include "vmm/vcpu_report.h"
 #include "vmm/vcpu_setup.h"
 
 namespace calf::vmm {
@@ -76,6 +77,7 @@ struct Machine::Parts {
   void end(EndReason reason, std::string text = {});
   // Everything stops, images are closed; errors go to `result`.
   void shut_down();
+  std::string describe_vcpus();
   void collect_statistics();
 
   const MachineConfig config;
@@ -314,7 +316,7 @@ void Machine::Parts::on_request(const Request& request) {
     case Request::Kind::kDiskError:
       return end(EndReason::kDiskError, request.text);
     case Request::Kind::kTimeout:
-      return end(EndReason::kTimeout);
+      return end(EndReason::kTimeout, describe_vcpus());
     case Request::Kind::kQuit:
       return end(powered_off ? EndReason::kPowerOff : EndReason::kQuit);
   }
@@ -341,6 +343,15 @@ void Machine::Parts::end(EndReason reason, std::string text) {
   result.reason = reason;
   result.text = std::move(text);
   host.loop.stop();
+}
+
+std::string Machine::Parts::describe_vcpus() {
+  std::string text;
+  for (unsigned i = 0; i < vcpus.size(); ++i) {
+    if (i != 0) text += '\n';
+    text += describe_state(vcpus[i], i, ram->guest_memory());
+  }
+  return text;
 }
 
 void Machine::Parts::collect_statistics() {

@@ -57,13 +57,11 @@ std::string segment(const char* name, const kvm_segment& s) {
                      s.present ? "" : " absent", s.unusable ? " unusable" : "");
 }
 
-}  // namespace
-
-std::string describe_exit(kvm::Vcpu& vcpu, unsigned index, const devices::GuestMemory& memory) {
-  std::string text = fmt::format("vCPU {}: {}", index, reason(vcpu.run_page()));
+std::string registers(kvm::Vcpu& vcpu, const devices::GuestMemory& memory) {
+  std::string text;
   Result<kvm_regs> regs = vcpu.regs();
   Result<kvm_sregs> sregs = vcpu.sregs();
-  if (!regs.ok() || !sregs.ok()) return text + "\n  (its registers cannot be read)";
+  if (!regs.ok() || !sregs.ok()) return "\n  (its registers cannot be read)";
   auto out = std::back_inserter(text);
   const kvm_regs& r = *regs;
   const kvm_sregs& s = *sregs;
@@ -83,6 +81,16 @@ std::string describe_exit(kvm::Vcpu& vcpu, unsigned index, const devices::GuestM
   fmt::format_to(out, "\n  {}\n  {}", segment("cs", s.cs), segment("ss", s.ss));
   fmt::format_to(out, "\n  gdt {} idt {}", hex(s.gdt.base), hex(s.idt.base));
   return text;
+}
+
+}  // namespace
+
+std::string describe_exit(kvm::Vcpu& vcpu, unsigned index, const devices::GuestMemory& memory) {
+  return fmt::format("vCPU {}: {}", index, reason(vcpu.run_page())) + registers(vcpu, memory);
+}
+
+std::string describe_state(kvm::Vcpu& vcpu, unsigned index, const devices::GuestMemory& memory) {
+  return fmt::format("vCPU {} was here:", index) + registers(vcpu, memory);
 }
 
 }  // namespace calf::vmm

@@ -11,4 +11,7 @@ namespace calf::vmm {
 // `index` is the vCPU's number. Several lines, no final newline. Belongs to the vCPU's thread.
 std::string describe_exit(kvm::Vcpu& vcpu, unsigned index, const devices::GuestMemory& memory);
 
+// Registers and the bytes at RIP of a vCPU that stands still, for a guest that did not end in time.
+std::string describe_state(kvm::Vcpu& vcpu, unsigned index, const devices::GuestMemory& memory);
+
 }  // namespace calf::vmm
