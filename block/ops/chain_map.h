@@ -1,0 +1,65 @@
+// ChainMap: what a reader of the top of a chain gets, stretch by stretch, and from which layer.
+//
+//     depth 0   top      ....DDDD....ZZZZ....|          . nothing here: ask below
+//     depth 1   base     DDDDDDDD....        |          (shorter than the top)
+//               answer   1111000000  11110000           depth of the layer that answers
+//
+// A stretch that no layer has reads as zeroes; it carries the depth of the last layer asked, which
+// is the overlay's own where the backing file has ended.
+//
+// In a qcow2 file with preallocated metadata, mapped clusters that the host has no blocks for read
+// as zeroes too: the file below is asked. (Not in others: a hole inside a written cluster is an
+// accident of how it was written.)
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "block/base/byte_range.h"
+#include "block/base/result.h"
+#include "block/node.h"
+
+namespace calf::ops {
+
+struct ChainExtent {
+  ByteRange range;
+  // The layer that answered, 0 is the top.
+  unsigned depth = 0;
+  // That layer holds the range (as data or as zeroes).
+  bool present = false;
+  bool zero = false;
+  bool data = false;
+  bool encoded = false;
+  std::optional<uint64_t> host_offset;
+  const std::string* host_file = nullptr;
+
+  // The same answer for two stretches, wherever they are.
+  bool same_status(const ChainExtent& other) const {
+    return present == other.present && zero == other.zero && data == other.data;
+  }
+};
+
+class ChainMap {
+ public:
+  // The chain outlives the map.
+  explicit ChainMap(block::Node& top);
+
+  // The longest known prefix of `range` with one status. `range` is not empty and inside the top.
+  Async<ChainExtent> map(ByteRange range);
+  // The same, asking the top alone: not present where it has nothing.
+  Async<ChainExtent> map_top(ByteRange range);
+
+ private:
+  struct Layer {
+    block::Node* node = nullptr;
+    // Set if holes of the file below show in the answer.
+    block::Node* file = nullptr;
+  };
+  Async<ChainExtent> map_layer(const Layer& layer, ByteRange range);
+
+  std::vector<Layer> layers_;
+};
+
+}  // namespace calf::ops

@@ -1,0 +1,383 @@
+#include "block/ops/copy.h"
+
+#include <algorithm>
+#include <chrono>
+#include <optional>
+#include <utility>
+
+#include "block/io/aligned_buffer.h"
+#include "block/ops/chain_map.h"
+#include "block/ops/window.h"
+
+namespace calf::ops {
+namespace {
+
+using block::Node;
+
+// What one worker moves at once.
+constexpr uint64_t kMaxPart = uint64_t{2} << 20;
+// What one write_zeroes covers, so that a stop is heard in between.
+constexpr uint64_t kMaxZeroes = uint64_t{1} << 30;
+constexpr uint64_t kSector = 512;
+
+enum class Action : uint8_t { kSkip, kZero, kData };
+
+class Copier {
+ public:
+  Copier(Executor& executor, CopySource source, uint64_t length, Node& target,
+         const CopyOptions& options, const JobControl& control, uint64_t progress_total);
+  Async<> run();
+
+ private:
+  // A stretch of the source, in whole units, and what to do with it.
+  struct Step {
+    ByteRange range;
+    Action action = Action::kSkip;
+  };
+  Async<Step> next_step(uint64_t position);
+  Async<Step> next_units(uint64_t position);
+  Async<ChainExtent> status(ByteRange range);
+  Action action_for(const ChainExtent& extent) const;
+  Async<> walk(Window& window);
+  Async<> throttle(uint64_t bytes);
+
+  Async<> zero_part(ByteRange range);
+  Async<> copy_part(ByteRange range, uint64_t ticket);
+  Async<> read_part(ByteRange range, std::span<uint8_t> buffer);
+  Async<> read_sectors(ByteRange range, std::span<uint8_t> buffer);
+  Async<> write_part(ByteRange range, std::span<uint8_t> buffer);
+  Async<> write_clusters(ByteRange range, std::span<uint8_t> buffer);
+  Async<> wait_for_turn(uint64_t ticket);
+  void pass_turn();
+  uint64_t run_length(std::span<const uint8_t> bytes, uint64_t offset, bool* zero) const;
+
+  void done(uint64_t bytes) {
+    done_ += bytes;
+    control_.report(source_.target_offset + done_, progress_total_);
+  }
+  uint64_t target_at(uint64_t position) const { return source_.target_offset + position; }
+  // Borders of units are the target's; positions are the source's.
+  uint64_t border_before(uint64_t position) const {
+    uint64_t border = align_down(target_at(position), unit_);
+    return border > source_.target_offset ? border - source_.target_offset : 0;
+  }
+  uint64_t border_after(uint64_t position) const {
+    return align_down(target_at(position), unit_) + unit_ - source_.target_offset;
+  }
+
+  Executor& executor_;
+  CopySource source_;
+  uint64_t length_;
+  Node& target_;
+  const CopyOptions& options_;
+  const JobControl& control_;
+  uint64_t progress_total_;
+  ChainMap map_;
+  // Steps and runs of zeroes begin and end on multiples of this (in the target).
+  uint64_t unit_ = kSector;
+  uint64_t done_ = 0;
+  uint64_t next_ticket_ = 0;
+  uint64_t turn_ = 0;
+  std::optional<Step> pending_;
+  bool failed_ = false;
+  WaitQueue turn_changed_;
+  std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();
+  uint64_t throttled_ = 0;
+};
+
+Copier::Copier(Executor& executor, CopySource source, uint64_t length, Node& target,
+               const CopyOptions& options, const JobControl& control, uint64_t progress_total)
+    : executor_(executor),
+      source_(source),
+      length_(length),
+      target_(target),
+      options_(options),
+      control_(control),
+      progress_total_(progress_total),
+      map_(*source.node),
+      turn_changed_(executor) {
+  if (target.limits().cluster_size != 0) {
+    unit_ = target.limits().cluster_size;
+  } else if (options.sparse >= kSector) {
+    unit_ = std::min<uint64_t>(uint64_t{1} << (63 - __builtin_clzll(options.sparse)), kMaxPart);
+  }
+}
+
+Action Copier::action_for(const ChainExtent& extent) const {
+  if (options_.target_has_backing && !extent.present) return Action::kSkip;
+  if (extent.zero) {
+    // All bytes wanted: the zeroes are written as data.
+    if (options_.sparse == 0) return Action::kData;
+    uint64_t begin = target_at(extent.range.offset);
+    if (options_.target_has_backing && begin >= options_.backing_size) return Action::kSkip;
+    return options_.target_is_zero ? Action::kSkip : Action::kZero;
+  }
+  return Action::kData;
+}
+
+Async<ChainExtent> Copier::status(ByteRange range) {
+  Result<ChainExtent> found(ChainExtent{});
+  if (options_.target_has_backing) {
+    found = co_await map_.map_top(range);
+  } else {
+    found = co_await map_.map(range);
+  }
+  if (found.ok()) co_return found;
+  uint64_t at = target_at(range.offset);
+  if (!options_.salvage) {
+    co_return std::move(found.error())
+        .with_context(fmt::format("error while reading block status at byte {}", at));
+  }
+  if (control_.warning) {
+    control_.warning(fmt::format("error while reading block status at offset {}: {}", at,
+                                 found.error().message()));
+  }
+  ChainExtent unknown;
+  unknown.range = {range.offset, std::min(range.length, unit_)};
+  unknown.present = true;
+  unknown.data = true;
+  co_return unknown;
+}
+
+// What to do with the unit at `position`, and as many more as the last extent looked at covers. A
+// unit with two answers is data.
+Async<Copier::Step> Copier::next_units(uint64_t position) {
+  uint64_t unit_end = std::min(border_after(position), length_);
+  uint64_t at = position;
+  Step step{{position, 0}, Action::kSkip};
+  while (true) {
+    ByteRange rest{at, std::min(length_ - at, kMaxZeroes)};
+    CO_TRY(ChainExtent extent, co_await status(rest));
+    Action action = action_for(extent);
+    bool same = at == position || action == step.action;
+    step.action = same ? action : Action::kData;
+    at = std::min(extent.range.end(), length_);
+    if (at < unit_end) continue;
+    uint64_t end = at == length_ ? at : border_before(at);
+    if (!same) end = unit_end;
+    step.range.length = end - position;
+    co_return step;
+  }
+}
+
+// The longest stretch at `position` with one action, within reason.
+Async<Copier::Step> Copier::next_step(uint64_t position) {
+  std::optional<Step> step = std::exchange(pending_, std::nullopt);
+  while (!step || step->range.end() < length_) {
+    if (step && step->range.length >= (step->action == Action::kData ? kMaxPart : kMaxZeroes))
+      break;
+    uint64_t at = step ? step->range.end() : position;
+    CO_TRY(Step next, co_await next_units(at));
+    if (!step) {
+      step = next;
+    } else if (next.action == step->action) {
+      step->range.length += next.range.length;
+    } else {
+      pending_ = next;
+      break;
+    }
+  }
+  co_return *step;
+}
+
+Async<> Copier::throttle(uint64_t bytes) {
+  if (options_.rate == 0) co_return Result<void>();
+  throttled_ += bytes;
+  auto due =
+      started_ + std::chrono::microseconds(static_cast<int64_t>(
+                     static_cast<double>(throttled_) * 1e6 / static_cast<double>(options_.rate)));
+  co_await executor_.sleep_until(due);
+  co_return Result<void>();
+}
+
+Async<> Copier::walk(Window& window) {
+  uint64_t position = 0;
+  while (position < length_) {
+    CO_TRY_VOID(control_.check());
+    CO_TRY(Step step, co_await next_step(position));
+    position = step.range.end();
+    if (step.action == Action::kSkip) {
+      done(step.range.length);
+      continue;
+    }
+    if (step.action == Action::kZero) {
+      Async<> task = zero_part(step.range);
+      CO_TRY_VOID(co_await window.start(std::move(task)));
+      continue;
+    }
+    // One cluster a worker when compressing: that is what one thread compresses.
+    uint64_t largest = options_.write_compressed ? unit_ : std::max(kMaxPart, unit_);
+    for (ByteRange rest = step.range; !rest.empty();) {
+      CO_TRY_VOID(control_.check());
+      uint64_t border = align_down(target_at(rest.offset), largest) + largest;
+      ByteRange part{rest.offset, std::min(rest.length, border - target_at(rest.offset))};
+      CO_TRY_VOID(co_await throttle(part.length));
+      Async<> task = copy_part(part, next_ticket_++);
+      CO_TRY_VOID(co_await window.start(std::move(task)));
+      rest = {part.end(), rest.length - part.length};
+    }
+  }
+  co_return Result<void>();
+}
+
+Async<> Copier::run() {
+  unsigned width = options_.parallel;
+  if (options_.write_compressed) width = std::max(width, 16U);
+  Window window(executor_, width);
+  Result<void> walked = co_await walk(window);
+  if (!walked.ok()) {
+    // Whoever waits for a turn of a part that never comes must wake up.
+    failed_ = true;
+    turn_changed_.wake_all();
+  }
+  Result<void> finished = co_await window.finish();
+  if (!walked.ok()) co_return walked;
+  co_return finished;
+}
+
+Async<> Copier::zero_part(ByteRange range) {
+  ByteRange in_target{target_at(range.offset), range.length};
+  Result<void> r = co_await target_.write_zeroes(in_target, {.may_unmap = true});
+  if (!r.ok()) {
+    co_return std::move(r.error()).with_context(
+        fmt::format("error while writing at byte {}", in_target.offset));
+  }
+  done(range.length);
+  co_return r;
+}
+
+Async<> Copier::wait_for_turn(uint64_t ticket) {
+  while (!options_.out_of_order && turn_ != ticket) {
+    if (failed_) co_return Error(ErrorKind::kCancelled, "Interrupted");
+    co_await turn_changed_.wait();
+  }
+  co_return Result<void>();
+}
+
+void Copier::pass_turn() {
+  ++turn_;
+  turn_changed_.wake_all();
+}
+
+Async<> Copier::copy_part(ByteRange range, uint64_t ticket) {
+  AlignedBuffer buffer(static_cast<size_t>(range.length));
+  Result<void> r = co_await read_part(range, buffer.span());
+  if (r.ok()) r = co_await wait_for_turn(ticket);
+  if (!r.ok()) {
+    failed_ = true;
+    turn_changed_.wake_all();
+    co_return r;
+  }
+  // The next one resumes after this one's write has begun: in order, yet side by side.
+  pass_turn();
+  if (options_.write_compressed) {
+    r = co_await write_clusters(range, buffer.span());
+  } else {
+    r = co_await write_part(range, buffer.span());
+  }
+  if (r.ok()) done(range.length);
+  co_return r;
+}
+
+Async<> Copier::read_part(ByteRange range, std::span<uint8_t> buffer) {
+  FlatIo io(buffer);
+  Result<void> r = co_await source_.node->read(range.offset, io.slice());
+  if (r.ok()) co_return r;
+  if (options_.salvage) co_return co_await read_sectors(range, buffer);
+  co_return std::move(r.error()).with_context(
+      fmt::format("error while reading at byte {}", target_at(range.offset)));
+}
+
+// After a failed read: what can be read, zeroes for the rest.
+Async<> Copier::read_sectors(ByteRange range, std::span<uint8_t> buffer) {
+  for (uint64_t at = 0; at < range.length; at += kSector) {
+    size_t size = static_cast<size_t>(std::min(kSector, range.length - at));
+    std::span<uint8_t> sector = buffer.subspan(static_cast<size_t>(at), size);
+    FlatIo io(sector);
+    Result<void> r = co_await source_.node->read(range.offset + at, io.slice());
+    if (r.ok()) continue;
+    std::fill(sector.begin(), sector.end(), uint8_t{0});
+    if (control_.warning) {
+      control_.warning(fmt::format("error while reading offset {}: {}",
+                                   target_at(range.offset + at), r.error().message()));
+    }
+  }
+  co_return Result<void>();
+}
+
+// How far the units at the begin of `bytes` are all zero, or all not.
+uint64_t Copier::run_length(std::span<const uint8_t> bytes, uint64_t offset, bool* zero) const {
+  size_t length = 0;
+  while (length < bytes.size()) {
+    uint64_t at = offset + length;
+    uint64_t step = std::min<uint64_t>(align_down(at, unit_) + unit_ - at, bytes.size() - length);
+    bool is_zero = is_all_zero(bytes.subspan(length, static_cast<size_t>(step)));
+    if (length == 0) {
+      *zero = is_zero;
+    } else if (is_zero != *zero) {
+      break;
+    }
+    length += static_cast<size_t>(step);
+  }
+  return length;
+}
+
+Async<> Copier::write_part(ByteRange range, std::span<uint8_t> buffer) {
+  uint64_t offset = target_at(range.offset);
+  while (!buffer.empty()) {
+    bool zero = false;
+    uint64_t length = buffer.size();
+    if (options_.sparse != 0) length = run_length(buffer, offset, &zero);
+    Result<void> r;
+    if (!zero) {
+      FlatIo io(buffer.subspan(0, static_cast<size_t>(length)));
+      r = co_await target_.write(offset, io.slice(), {});
+    } else if (options_.target_has_backing || !options_.target_is_zero) {
+      ByteRange zeroes{offset, length};
+      r = co_await target_.write_zeroes(zeroes, {.may_unmap = true});
+    }
+    if (!r.ok()) {
+      co_return std::move(r.error()).with_context(
+          fmt::format("error while writing at byte {}", offset));
+    }
+    offset += length;
+    buffer = buffer.subspan(static_cast<size_t>(length));
+  }
+  co_return Result<void>();
+}
+
+Async<> Copier::write_clusters(ByteRange range, std::span<uint8_t> buffer) {
+  uint64_t offset = target_at(range.offset);
+  Result<void> r;
+  if (options_.sparse != 0 && is_all_zero(buffer)) {
+    ByteRange zeroes{offset, range.length};
+    if (options_.target_has_backing || !options_.target_is_zero) {
+      r = co_await target_.write_zeroes(zeroes, {.may_unmap = true});
+    }
+  } else {
+    bool whole = is_aligned(offset, unit_) &&
+                 (buffer.size() == unit_ || offset + buffer.size() == target_.size());
+    FlatIo io(buffer);
+    if (whole) {
+      r = co_await options_.write_compressed(offset, io.slice());
+    } else {
+      // Where two sources meet inside a cluster: it cannot be compressed in two pieces.
+      r = co_await target_.write(offset, io.slice(), {});
+    }
+  }
+  if (!r.ok()) {
+    co_return std::move(r.error()).with_context(
+        fmt::format("error while writing at byte {}", offset));
+  }
+  co_return r;
+}
+
+}  // namespace
+
+Async<> copy(Executor& executor, CopySource source, uint64_t length, block::Node& target,
+             const CopyOptions& options, const JobControl& control, uint64_t progress_total) {
+  Copier copier(executor, source, length, target, options, control, progress_total);
+  co_return co_await copier.run();
+}
+
+}  // namespace calf::ops

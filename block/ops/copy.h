@@ -1,0 +1,57 @@
+// copy: the engine under convert and dd. Moves what a source shows into a target, with several
+// ranges in flight, leaving out what need not be moved.
+//
+//     walk:   status of the source  ─┬─ zero ────────────> nothing, or write_zeroes
+//             (ChainMap), units of   ├─ in the backing ──> nothing (the target has it below itself)
+//             the target             └─ data ──> worker: read ─> look for zeroes ─> write/compress
+//
+// Units: clusters of the target (so that none is copied on write), else the smallest run of zeroes
+// that becomes a hole. Workers read in any order; writes start in the order of the disk unless
+// `out_of_order`, so that the target is laid out like the disk.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string_view>
+
+#include "block/base/result.h"
+#include "block/io/executor.h"
+#include "block/io/io_slice.h"
+#include "block/node.h"
+#include "block/ops/job.h"
+
+namespace calf::ops {
+
+struct CopyOptions {
+  // Ranges in flight.
+  unsigned parallel = 8;
+  bool out_of_order = false;
+  // Runs of zeroes of at least this many bytes become holes; 0 writes every byte.
+  uint64_t sparse = 4096;
+  // The target reads as zeroes before the copy.
+  bool target_is_zero = false;
+  // What the top of the source does not hold is left to the target's backing file.
+  bool target_has_backing = false;
+  // Where that one ends: bytes behind it read as zeroes without being written.
+  uint64_t backing_size = 0;
+  // Unreadable sectors become zeroes, each with a warning.
+  bool salvage = false;
+  // Bytes a second, 0 for no limit.
+  uint64_t rate = 0;
+  // Set for compressed targets: stores one cluster.
+  std::function<Async<>(uint64_t offset, IoSlice from)> write_compressed;
+};
+
+// One source of the copy and where in the target it begins. Its length is the node's size.
+struct CopySource {
+  block::Node* node = nullptr;
+  uint64_t target_offset = 0;
+};
+
+// Copies [0, length) of `source` (`length` at most its size). Progress counts from `progress_base`
+// within `progress_total`. The references outlive the await. Errors: "error while reading at byte
+// N: …" and "… writing …", N in the target.
+Async<> copy(Executor& executor, CopySource source, uint64_t length, block::Node& target,
+             const CopyOptions& options, const JobControl& control, uint64_t progress_total);
+
+}  // namespace calf::ops

@@ -1,0 +1,225 @@
+// convert: copies one or several images into a new one of another format. Contract section 3.6.
+
+#include <algorithm>
+#include <cstdio>
+#include <vector>
+
+#include "block/ops/copy.h"
+#include "block/qcow2/image.h"
+#include "block/tool/commands.h"
+#include "block/tool/convert_arguments.h"
+#include "block/tool/create_options.h"
+#include "block/tool/progress.h"
+
+namespace calf::img {
+namespace {
+
+using block::Node;
+
+class Conversion {
+ public:
+  Conversion(const Context& context, const ConvertArguments& args, JobMonitor& monitor)
+      : context_(context), args_(args), monitor_(monitor) {}
+  Async<> run();
+
+ private:
+  Async<> open_sources();
+  Result<CreateOptions> target_options();
+  Async<> make_target(std::string path);
+  Async<> open_target(std::string path);
+  Async<> copy_sources();
+  Async<ops::CopyOptions> copy_options();
+  Async<> close_all(Result<void> result);
+
+  const Context& context_;
+  const ConvertArguments& args_;
+  JobMonitor& monitor_;
+  std::vector<std::unique_ptr<Node>> sources_;
+  uint64_t total_ = 0;
+  std::unique_ptr<Node> target_;
+};
+
+Async<> Conversion::open_sources() {
+  for (const std::string& name : args_.sources) {
+    ImageArguments image{name, args_.source_format, args_.image_opts};
+    CO_TRY(block::OpenSpec spec, open_spec(context_, image));
+    spec.cache = args_.source_cache;
+    spec.force_share |= args_.force_share;
+    CO_TRY(std::unique_ptr<Node> node,
+           co_await block::open_chain(context_.executor, context_.formats, std::move(spec)));
+    total_ += node->size();
+    sources_.push_back(std::move(node));
+  }
+  co_return Result<void>();
+}
+
+// Checked in the order of qemu-img, before the target is touched.
+Result<CreateOptions> Conversion::target_options() {
+  if (create_options(args_.target_format, false).empty()) {
+    return make_error(ErrorKind::kUnsupported, "Unknown file format '{}'", args_.target_format);
+  }
+  TRY(OptionList list, OptionList::parse(args_.options));
+  TRY(CreateOptions options, CreateOptions::parse(args_.target_format, list));
+  if (!options.text("size")) options.set("size", std::to_string(total_));
+  if (args_.backing) {
+    if (args_.target_format != "qcow2") {
+      return make_error(ErrorKind::kUnsupported, "Backing file not supported for file format '{}'",
+                        args_.target_format);
+    }
+    options.set("backing_file", *args_.backing);
+    if (args_.backing_format) options.set("backing_fmt", *args_.backing_format);
+  }
+  bool backed = options.text("backing_file").has_value();
+  if (backed && args_.sources.size() > 1) {
+    return make_error(ErrorKind::kInvalid,
+                      "Having a backing file for the target makes no sense when concatenating "
+                      "multiple input images");
+  }
+  if (backed && !options.text("backing_fmt")) {
+    return make_error(ErrorKind::kInvalid, "Use of backing file requires explicit backing format");
+  }
+  if (args_.compress) {
+    if (args_.target_format != "qcow2") {
+      return make_error(ErrorKind::kUnsupported, "Compression not supported for this file format");
+    }
+    if (options.is_on("encryption") || options.text("encrypt.format")) {
+      return make_error(ErrorKind::kInvalid,
+                        "Compression and encryption not supported at the same time");
+    }
+    if (options.text("preallocation").value_or("off") != "off") {
+      return make_error(ErrorKind::kInvalid,
+                        "Compression and preallocation not supported at the same time");
+    }
+  }
+  return options;
+}
+
+Async<> Conversion::make_target(std::string path) {
+  CO_TRY(CreateOptions options, target_options());
+  Result<void> made = co_await create_image(context_.executor, args_.target_format, path, options);
+  if (!made.ok()) {
+    co_return std::move(made.error())
+        .with_context(
+            fmt::format("{}: error while converting {}", args_.target, args_.target_format));
+  }
+  co_return Result<void>();
+}
+
+Async<> Conversion::open_target(std::string path) {
+  ImageArguments image{args_.target, args_.target_format, args_.target_image_opts};
+  CO_TRY(block::OpenSpec spec, open_spec(context_, image));
+  if (!args_.target_image_opts) spec.filename = std::move(path);
+  spec.writable = true;
+  spec.discard = true;
+  spec.cache = args_.target_cache;
+  // Durable at the end, all at once: the filter would hide the image from write_compressed().
+  spec.cache.write_through = false;
+  CO_TRY(target_, co_await block::open_chain(context_.executor, context_.formats, std::move(spec)));
+  if (args_.compress && dynamic_cast<qcow2::Image*>(target_.get()) == nullptr) {
+    co_return make_error(ErrorKind::kUnsupported, "Compression not supported for this file format");
+  }
+  if (target_->backing() != nullptr && args_.target_is_zero) {
+    co_return make_error(ErrorKind::kInvalid,
+                         "Cannot use --target-is-zero when the destination image has a backing "
+                         "file");
+  }
+  if (target_->size() < total_) {
+    co_return make_error(ErrorKind::kInvalid, "output file is smaller than input file");
+  }
+  co_return Result<void>();
+}
+
+Async<ops::CopyOptions> Conversion::copy_options() {
+  ops::CopyOptions options;
+  options.parallel = args_.parallel;
+  options.out_of_order = args_.out_of_order;
+  options.sparse = args_.sparse;
+  options.salvage = args_.salvage;
+  options.rate = args_.rate;
+  // What is left out must be below the target already: only a backing file named here is known to
+  // be.
+  options.target_has_backing = target_->backing() != nullptr;
+  if (options.target_has_backing) options.backing_size = target_->backing()->size();
+  options.target_is_zero = args_.target_is_zero;
+  if (!args_.no_create && !options.target_has_backing) {
+    // A file just made is a hole; a device keeps what was on it.
+    CO_TRY(block::Extent all, co_await target_->map({0, std::max<uint64_t>(target_->size(), 1)}));
+    options.target_is_zero = !all.data || all.zero;
+    if (auto* image = dynamic_cast<qcow2::Image*>(target_.get())) {
+      options.target_is_zero = image->backing() == nullptr;
+    }
+  }
+  if (args_.compress) {
+    auto* image = static_cast<qcow2::Image*>(target_.get());
+    options.write_compressed = [image](uint64_t offset, IoSlice from) {
+      return image->write_compressed(offset, from);
+    };
+  }
+  co_return options;
+}
+
+Async<> Conversion::copy_sources() {
+  if (total_ == 0) co_return Result<void>();
+  CO_TRY(ops::CopyOptions options, co_await copy_options());
+  uint64_t offset = 0;
+  for (auto& source : sources_) {
+    ops::CopySource from{source.get(), offset};
+    CO_TRY_VOID(co_await ops::copy(context_.executor, from, source->size(), *target_, options,
+                                   monitor_.control(), total_));
+    offset += source->size();
+  }
+  co_return co_await target_->flush();
+}
+
+Async<> Conversion::close_all(Result<void> result) {
+  if (target_) {
+    Result<void> closed = co_await target_->close();
+    if (result.ok() && !closed.ok()) {
+      result = std::move(closed.error()).with_context("error while closing the target");
+    }
+  }
+  for (auto& source : sources_) {
+    // Read-only: nothing can be lost.
+    Result<void> ignored = co_await source->close();
+  }
+  co_return result;
+}
+
+Async<> Conversion::run() {
+  Result<void> result = co_await open_sources();
+  std::string path = args_.target;
+  if (result.ok() && !args_.target_image_opts) {
+    Result<std::string> found = path_of_name(args_.target);
+    if (found.ok()) {
+      path = std::move(*found);
+    } else {
+      result = std::move(found.error());
+    }
+  }
+  if (result.ok() && !args_.no_create) result = co_await make_target(path);
+  if (result.ok()) result = co_await open_target(path);
+  if (result.ok()) result = co_await copy_sources();
+  co_return co_await close_all(std::move(result));
+}
+
+}  // namespace
+
+int cmd_convert(const Context& context, int argc, char** argv) {
+  ConvertArguments args;
+  if (std::optional<int> code = parse_convert_arguments(context, argc, argv, &args)) return *code;
+  JobMonitor monitor(context.executor, args.progress && !args.quiet, 1);
+  monitor.control().warning = [&](std::string_view line) {
+    if (!args.quiet) context.warning(line);
+  };
+  Conversion conversion(context, args, monitor);
+  Result<void> result = monitor.run(conversion.run());
+  if (result.ok()) return kExitOk;
+  if (result.error().kind() == ErrorKind::kCancelled && monitor.stopped_by() != 0) {
+    context.errorf("Interrupted: '{}' is not complete", args.target);
+    return 128 + monitor.stopped_by();
+  }
+  context.error(result.error());
+  return kExitFailure;
+}
+
+}  // namespace calf::img

@@ -1,0 +1,165 @@
+// map: where the disk's bytes are. Contract sections 3.8 and 5.5.
+
+#include <cstdio>
+
+#include "block/base/log.h"
+#include "block/ops/map.h"
+#include "block/tool/commands.h"
+#include "block/tool/image_name.h"
+#include "block/tool/json.h"
+#include "block/tool/options.h"
+#include "block/tool/sizes.h"
+
+namespace calf::img {
+namespace {
+
+struct Arguments {
+  ImageArguments image;
+  bool json = false;
+  bool force_share = false;
+  uint64_t start = 0;
+  uint64_t length = INT64_MAX;
+};
+
+std::string hex(uint64_t value) {
+  return value == 0 ? "0" : fmt::format("{:#x}", value);
+}
+
+void print_json(const ops::ChainExtent& e, bool first) {
+  std::string offset = e.host_offset ? fmt::format(", \"offset\": {}", *e.host_offset) : "";
+  fmt::print(
+      "{}{{ \"start\": {}, \"length\": {}, \"depth\": {}, \"present\": {}, \"zero\": {}, "
+      "\"data\": {}{}}}",
+      first ? "" : ",\n", e.range.offset, e.range.length, e.depth, e.present, e.zero, e.data,
+      offset);
+}
+
+// Joins data extents that follow each other in the disk and in one file; what is in between is of
+// no interest here.
+class HumanTable {
+ public:
+  Result<void> add(const ops::ChainExtent& e) {
+    if (!e.data || e.zero) return {};
+    if (!e.host_offset) {
+      return make_error(ErrorKind::kUnsupported,
+                        "File contains external, encrypted or compressed clusters.");
+    }
+    bool goes_on = pending_.range.end() == e.range.offset && !pending_.range.empty() &&
+                   *pending_.host_offset + pending_.range.length == *e.host_offset &&
+                   *pending_.host_file == *e.host_file;
+    if (goes_on) {
+      pending_.range.length += e.range.length;
+    } else {
+      flush();
+      pending_ = e;
+    }
+    return {};
+  }
+  void flush() {
+    if (pending_.range.empty()) return;
+    fmt::print("{:<16}{:<16}{:<16}{}\n", hex(pending_.range.offset), hex(pending_.range.length),
+               hex(*pending_.host_offset), quote_for_terminal(*pending_.host_file));
+    pending_.range.length = 0;
+  }
+
+ private:
+  ops::ChainExtent pending_;
+};
+
+Result<void> list_extents(const Context& context, block::Node& node, const Arguments& args) {
+  ByteRange range{args.start, args.length};
+  range = range.intersect({0, node.size()});
+  bool first = true;
+  HumanTable table;
+  std::function<Result<void>(const ops::ChainExtent&)> emit =
+      [&](const ops::ChainExtent& extent) -> Result<void> {
+    if (!args.json) return table.add(extent);
+    print_json(extent, first);
+    first = false;
+    return {};
+  };
+  if (args.json) {
+    fmt::print("[");
+  } else {
+    fmt::print("{:<16}{:<16}{:<16}{}\n", "Offset", "Length", "Mapped to", "File");
+  }
+  Result<void> walked = context.executor.run(ops::map_extents(node, range, emit));
+  if (!walked.ok() && walked.error().kind() != ErrorKind::kUnsupported) {
+    return std::move(walked.error()).with_context("Could not read file metadata");
+  }
+  TRY_VOID(std::move(walked));
+  table.flush();
+  if (args.json) {
+    if (first) {
+      ops::ChainExtent nothing;
+      nothing.range.offset = args.start;
+      print_json(nothing, true);
+    }
+    fmt::print("]\n");
+  }
+  return {};
+}
+
+Result<void> run(const Context& context, const Arguments& args) {
+  TRY(block::OpenSpec spec, open_spec(context, args.image));
+  spec.force_share |= args.force_share;
+  TRY(auto node,
+      context.executor.run(block::open_chain(context.executor, context.formats, std::move(spec))));
+  Result<void> listed = list_extents(context, *node, args);
+  Result<void> closed = context.executor.run(node->close());
+  TRY_VOID(std::move(listed));
+  return closed;
+}
+
+}  // namespace
+
+int cmd_map(const Context& context, int argc, char** argv) {
+  constexpr int kOutput = kLongOnly;
+  static constexpr Option kOptions[] = {
+      {"format", 'f', true},     {"output", 0, true, kOutput}, {"start-offset", 's', true},
+      {"max-length", 'l', true}, {"force-share", 'U'},         kObjectOption,
+      kImageOptsOption};
+  Arguments args;
+  std::string output = "human";
+  Operands operands = parse_options(
+      context, argc, argv, kOptions, [&](int code, std::string value) -> std::optional<int> {
+        switch (code) {
+          case 'f':
+            args.image.format = value;
+            break;
+          case 's':
+          case 'l': {
+            auto size = size_argument(context, code == 's' ? "start offset" : "max length", value);
+            if (!size) return kExitFailure;
+            (code == 's' ? args.start : args.length) = *size;
+            break;
+          }
+          case 'U':
+            args.force_share = true;
+            break;
+          case kOutput:
+            output = value;
+            break;
+          case kOptImageOpts:
+            args.image.image_opts = true;
+            break;
+          case kOptObject:
+            return check_object(context, value);
+        }
+        return std::nullopt;
+      });
+  if (operands.exit_code) return *operands.exit_code;
+  if (operands.words.size() != 1) return context.usage_error("Expecting one image file name");
+  if (output != "human" && output != "json") {
+    context.error("--output must be used with human or json as argument.");
+    return kExitFailure;
+  }
+  args.json = output == "json";
+  args.image.name = operands.words[0];
+  Result<void> result = run(context, args);
+  if (result.ok()) return kExitOk;
+  context.error(result.error());
+  return kExitFailure;
+}
+
+}  // namespace calf::img

@@ -1,0 +1,53 @@
+// What every subcommand is handed: the program's name, its executor, its formats, and how to talk
+// to the person in front.
+#pragma once
+
+#include <fmt/format.h>
+
+#include <string>
+#include <string_view>
+
+#include "block/base/result.h"
+#include "block/format_driver.h"
+#include "block/io/executor.h"
+
+namespace calf::img {
+
+// Exit codes that more than one subcommand has.
+constexpr int kExitOk = 0;
+constexpr int kExitFailure = 1;
+
+class Context {
+ public:
+  // Both outlive the context.
+  Context(std::string program, Executor& used_executor, const block::FormatTable& known_formats)
+      : executor(used_executor), formats(known_formats), program_(std::move(program)) {}
+
+  Executor& executor;
+  const block::FormatTable& formats;
+
+  // The base name of argv[0].
+  const std::string& program() const { return program_; }
+  // Called by the name of the program we stand in for: say exactly what it says, no more.
+  bool exact() const { return program_.starts_with("qemu-img"); }
+
+  // "PROG: TEXT" on stderr. Further lines of `text` are hints, printed without the prefix. What was
+  // printed on stdout before comes out before. Control characters are quoted.
+  void error(std::string_view text) const;
+  void error(const Error& error) const;
+  template <class... Args>
+  void errorf(fmt::format_string<Args...> format, Args&&... args) const {
+    error(fmt::format(format, std::forward<Args>(args)...));
+  }
+  // "PROG: warning: TEXT" on stderr.
+  void warning(std::string_view text) const;
+  // A line on stderr without prefix: hints, findings, messages of the engines.
+  void note(std::string_view line) const;
+  // error(), then where to find help. Returns the exit code of usage errors.
+  int usage_error(std::string_view text) const;
+
+ private:
+  std::string program_;
+};
+
+}  // namespace calf::img

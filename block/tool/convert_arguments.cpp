@@ -1,0 +1,244 @@
+#include "block/tool/convert_arguments.h"
+
+#include <charconv>
+
+#include "block/tool/create_options.h"
+#include "block/tool/options.h"
+#include "block/tool/sizes.h"
+
+namespace calf::img {
+namespace {
+
+constexpr int kTargetImageOpts = kLongOnly;
+constexpr int kTargetIsZero = kLongOnly + 1;
+constexpr int kBitmaps = kLongOnly + 2;
+constexpr int kSkipBrokenBitmaps = kLongOnly + 3;
+constexpr int kSalvage = kLongOnly + 4;
+
+constexpr Option kOptions[] = {{nullptr, 'f', true},
+                               {nullptr, 'O', true},
+                               {nullptr, 'B', true},
+                               {nullptr, 'F', true},
+                               {nullptr, 'C'},
+                               {nullptr, 'c'},
+                               {nullptr, 'o', true},
+                               {nullptr, 'l', true},
+                               {nullptr, 'S', true},
+                               {nullptr, 'p'},
+                               {nullptr, 't', true},
+                               {nullptr, 'T', true},
+                               {nullptr, 'q'},
+                               {nullptr, 'n'},
+                               {nullptr, 'm', true},
+                               {nullptr, 'W'},
+                               {nullptr, 'r', true},
+                               {"force-share", 'U'},
+                               {"target-image-opts", 0, false, kTargetImageOpts},
+                               {"target-is-zero", 0, false, kTargetIsZero},
+                               {"bitmaps", 0, false, kBitmaps},
+                               {"skip-broken-bitmaps", 0, false, kSkipBrokenBitmaps},
+                               {"salvage", 0, false, kSalvage},
+                               kObjectOption,
+                               kImageOptsOption};
+
+constexpr uint64_t kMaxSparse = uint64_t{16} << 20;
+constexpr unsigned kMaxParallel = 16;
+
+class Parser {
+ public:
+  Parser(const Context& context, ConvertArguments* args) : context_(context), args_(*args) {}
+  std::optional<int> option(int code, const std::string& value);
+  // After all options.
+  std::optional<int> check();
+
+ private:
+  std::optional<int> fail(std::string_view text) {
+    context_.error(text);
+    return kExitFailure;
+  }
+  std::optional<int> cache_option(block::CacheMode* mode, const char* what,
+                                  const std::string& value);
+  std::optional<int> sparse_option(const std::string& value);
+  std::optional<int> parallel_option(const std::string& value);
+
+  const Context& context_;
+  ConvertArguments& args_;
+  bool offload_ = false;
+  bool sparse_given_ = false;
+  bool format_given_ = false;
+  bool bitmaps_ = false;
+  bool skip_broken_bitmaps_ = false;
+  std::optional<std::string> snapshot_;
+};
+
+std::optional<int> Parser::cache_option(block::CacheMode* mode, const char* what,
+                                        const std::string& value) {
+  std::optional<block::CacheMode> parsed = block::parse_cache_mode(value);
+  if (!parsed) return fail(fmt::format("Invalid {} option: {}", what, value));
+  *mode = *parsed;
+  return std::nullopt;
+}
+
+std::optional<int> Parser::sparse_option(const std::string& value) {
+  std::optional<uint64_t> size = size_argument(context_, "buffer size for sparse output", value);
+  if (!size) return kExitFailure;
+  if (*size % 512 != 0 || *size > kMaxSparse) {
+    return fail(fmt::format(
+        "Invalid buffer size for sparse output specified. Valid sizes are multiples of 512 up to "
+        "{}. Select 0 to disable sparse detection (fully allocates output).",
+        kMaxSparse));
+  }
+  args_.sparse = *size;
+  sparse_given_ = true;
+  return std::nullopt;
+}
+
+std::optional<int> Parser::parallel_option(const std::string& value) {
+  unsigned number = 0;
+  auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), number);
+  if (error != std::errc() || *end != 0 || number < 1 || number > kMaxParallel) {
+    return fail(fmt::format(
+        "Invalid number of coroutines. Allowed number of coroutines is between 1 and {}",
+        kMaxParallel));
+  }
+  args_.parallel = number;
+  return std::nullopt;
+}
+
+std::optional<int> Parser::option(int code, const std::string& value) {
+  switch (code) {
+    case 'f':
+      args_.source_format = value;
+      break;
+    case 'O':
+      args_.target_format = value;
+      format_given_ = true;
+      break;
+    case 'B':
+      args_.backing = value;
+      break;
+    case 'F':
+      args_.backing_format = value;
+      break;
+    case 'C':
+      offload_ = true;
+      break;
+    case 'c':
+      args_.compress = true;
+      break;
+    case 'o':
+      if (!is_valid_option_list(value)) {
+        return fail(fmt::format("Invalid option list: {}", value));
+      }
+      args_.options += (args_.options.empty() ? "" : ",") + value;
+      break;
+    case 'l':
+      snapshot_ = value;
+      break;
+    case 'S':
+      return sparse_option(value);
+    case 'p':
+      args_.progress = true;
+      break;
+    case 't':
+      return cache_option(&args_.target_cache, "cache", value);
+    case 'T':
+      return cache_option(&args_.source_cache, "source cache", value);
+    case 'q':
+      args_.quiet = true;
+      break;
+    case 'n':
+      args_.no_create = true;
+      break;
+    case 'm':
+      return parallel_option(value);
+    case 'W':
+      args_.out_of_order = true;
+      break;
+    case 'r': {
+      std::optional<uint64_t> rate = size_argument(context_, "rate limit", value);
+      if (!rate) return kExitFailure;
+      args_.rate = *rate;
+      break;
+    }
+    case 'U':
+      args_.force_share = true;
+      break;
+    case kTargetImageOpts:
+      args_.target_image_opts = true;
+      break;
+    case kTargetIsZero:
+      args_.target_is_zero = true;
+      break;
+    case kBitmaps:
+      bitmaps_ = true;
+      break;
+    case kSkipBrokenBitmaps:
+      skip_broken_bitmaps_ = true;
+      break;
+    case kSalvage:
+      args_.salvage = true;
+      break;
+    case kOptImageOpts:
+      args_.image_opts = true;
+      break;
+    case kOptObject:
+      return check_object(context_, value);
+  }
+  return std::nullopt;
+}
+
+std::optional<int> Parser::check() {
+  if (args_.image_opts && args_.source_format) {
+    return fail("--image-opts and --format are mutually exclusive");
+  }
+  if (args_.target_image_opts && !args_.no_create) {
+    return fail("--target-image-opts requires use of -n flag");
+  }
+  if (args_.target_is_zero && !args_.no_create) {
+    return fail("--target-is-zero requires use of -n flag");
+  }
+  if (skip_broken_bitmaps_ && !bitmaps_) {
+    return fail("Use of --skip-broken-bitmaps requires --bitmaps");
+  }
+  if (offload_ && args_.compress) return fail("Cannot enable copy offloading when -c is used");
+  if (offload_ && sparse_given_) return fail("Cannot enable copy offloading when -S is used");
+  if (offload_ && args_.salvage) return fail("Cannot use copy offloading in salvaging mode");
+  if (snapshot_) return fail("convert -l is not supported yet (qemu-img has it)");
+  if (bitmaps_) return fail("convert --bitmaps is not supported yet (qemu-img has it)");
+  return std::nullopt;
+}
+
+}  // namespace
+
+std::optional<int> parse_convert_arguments(const Context& context, int argc, char** argv,
+                                           ConvertArguments* args) {
+  Parser parser(context, args);
+  Operands operands =
+      parse_options(context, argc, argv, kOptions,
+                    [&](int code, std::string value) { return parser.option(code, value); });
+  if (operands.exit_code) return operands.exit_code;
+  Result<OptionList> list = OptionList::parse(args->options);
+  if (list.ok() && list->wants_help()) {
+    if (create_options(args->target_format, false).empty()) {
+      context.errorf("Unknown file format '{}'", args->target_format);
+      return kExitFailure;
+    }
+    print_create_options(args->target_format, !operands.words.empty());
+    return kExitOk;
+  }
+  if (std::optional<int> code = parser.check()) return code;
+  if (operands.words.size() < 2) {
+    context.error("Must specify image file name");
+    return kExitFailure;
+  }
+  if (args->no_create && !args->options.empty()) {
+    context.warning("-o has no effect when skipping image creation");
+  }
+  args->target = operands.words.back();
+  operands.words.pop_back();
+  args->sources = std::move(operands.words);
+  return std::nullopt;
+}
+
+}  // namespace calf::img

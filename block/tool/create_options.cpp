@@ -1,0 +1,307 @@
+#include "block/tool/create_options.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <charconv>
+#include <set>
+
+#include "block/file_node.h"
+#include "block/tool/sizes.h"
+
+namespace calf::img {
+namespace {
+
+using enum OptionType;
+
+constexpr OptionDescription kQcow2Options[] = {
+    {"encryption", kSwitch, nullptr,
+     "Encrypt the image with format 'aes'. (Deprecated in favor of encrypt.format=aes)"},
+    {"encrypt.format", kText, nullptr, "Encrypt the image, format choices: 'aes', 'luks'"},
+    {"encrypt.key-secret", kText, nullptr,
+     "ID of secret providing qcow AES key or LUKS passphrase"},
+    {"encrypt.cipher-alg", kText, nullptr, "Name of encryption cipher algorithm"},
+    {"encrypt.cipher-mode", kText, nullptr, "Name of encryption cipher mode"},
+    {"encrypt.ivgen-alg", kText, nullptr, "Name of IV generator algorithm"},
+    {"encrypt.ivgen-hash-alg", kText, nullptr, "Name of IV generator hash algorithm"},
+    {"encrypt.hash-alg", kText, nullptr, "Name of encryption hash algorithm"},
+    {"encrypt.iter-time", kNumber, nullptr, "Time to spend in PBKDF in milliseconds"},
+    {"cluster_size", kSize, "65536", "qcow2 cluster size"},
+    {"extended_l2", kSwitch, "off", "Extended L2 tables"},
+    {"preallocation", kText, nullptr,
+     "Preallocation mode (allowed values: off, metadata, falloc, full)"},
+    {"compression_type", kText, "zlib", "Compression method used for image cluster compression"},
+    {"size", kSize, nullptr, "Virtual disk size"},
+    {"compat", kText, nullptr, "Compatibility level (v2 [0.10] or v3 [1.1])"},
+    {"backing_file", kText, nullptr, "File name of a base image"},
+    {"backing_fmt", kText, nullptr, "Image format of the base image"},
+    {"data_file", kText, nullptr, "File name of an external data file"},
+    {"data_file_raw", kSwitch, nullptr, "The external data file must stay valid as a raw image"},
+    {"lazy_refcounts", kSwitch, "off", "Postpone refcount updates"},
+    {"refcount_bits", kNumber, "16", "Width of a reference count entry in bits"},
+};
+
+constexpr OptionDescription kRawOptions[] = {{"size", kSize, nullptr, "Virtual disk size"}};
+
+constexpr OptionDescription kFileOptions[] = {
+    {"size", kSize, nullptr, "Virtual disk size"},
+    {"nocow", kSwitch, nullptr, "Turn off copy-on-write (valid only on btrfs)"},
+    {"preallocation", kText, nullptr, "Preallocation mode (allowed values: off, falloc, full)"},
+    {"extent_size_hint", kSize, nullptr, "Extent size hint for the image file, 0 to disable"},
+};
+
+std::optional<uint64_t> parse_number(std::string_view text) {
+  uint64_t value = 0;
+  int base = 10;
+  if (text.starts_with("0x") || text.starts_with("0X")) {
+    base = 16;
+    text.remove_prefix(2);
+  }
+  auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value, base);
+  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  return value;
+}
+
+Result<void> check_value(const OptionDescription& option, std::string_view value) {
+  switch (option.type) {
+    case kText:
+      return {};
+    case kSwitch:
+      if (value == "on" || value == "off") return {};
+      return make_error(ErrorKind::kInvalid, "Parameter '{}' expects 'on' or 'off'", option.name);
+    case kNumber:
+      if (parse_number(value)) return {};
+      return make_error(ErrorKind::kInvalid, "Parameter '{}' expects a number", option.name);
+    case kSize: {
+      Result<uint64_t> size = parse_size(value);
+      if (size.ok()) return {};
+      if (size.error().kind() == ErrorKind::kNoSpace) {
+        return make_error(ErrorKind::kInvalid, "Value '{}' is out of range for parameter '{}'",
+                          value, option.name);
+      }
+      return make_error(
+          ErrorKind::kInvalid,
+          "Parameter '{}' expects a non-negative number below 2^64\n"
+          "Optional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, peta-\n"
+          "and exabytes, respectively.",
+          option.name);
+    }
+  }
+  return {};
+}
+
+std::string shown_value(const OptionDescription& option, const std::string& value) {
+  switch (option.type) {
+    case kSize: {
+      Result<uint64_t> size = parse_size(value);
+      return size.ok() ? std::to_string(*size) : value;
+    }
+    case kNumber:
+      return std::to_string(parse_number(value).value_or(0));
+    default: {
+      std::string doubled;
+      for (char c : value)
+        doubled += c == ',' ? ",," : std::string(1, c);
+      return doubled;
+    }
+  }
+}
+
+const char* type_name(OptionType type) {
+  switch (type) {
+    case kText:
+      return "str";
+    case kSize:
+      return "size";
+    case kNumber:
+      return "num";
+    case kSwitch:
+      return "bool (on/off)";
+  }
+  return "";
+}
+
+// An existing regular file of that name goes on failure only if we made or emptied it.
+class CreatedFile {
+ public:
+  explicit CreatedFile(std::string path) : path_(std::move(path)) {}
+  ~CreatedFile() {
+    struct stat st {};
+    if (!kept_ && ::stat(path_.c_str(), &st) == 0 && S_ISREG(st.st_mode)) ::unlink(path_.c_str());
+  }
+  CreatedFile(const CreatedFile&) = delete;
+  CreatedFile& operator=(const CreatedFile&) = delete;
+  void keep() { kept_ = true; }
+
+ private:
+  std::string path_;
+  bool kept_ = false;
+};
+
+}  // namespace
+
+std::vector<OptionDescription> create_options(std::string_view format, bool protocol) {
+  std::vector<OptionDescription> all;
+  if (format == "qcow2") {
+    all.assign(std::begin(kQcow2Options), std::end(kQcow2Options));
+  } else if (format == "raw") {
+    all.assign(std::begin(kRawOptions), std::end(kRawOptions));
+  }
+  if (!protocol || all.empty()) return all;
+  for (const OptionDescription& option : kFileOptions) {
+    bool known = std::any_of(all.begin(), all.end(), [&](const OptionDescription& o) {
+      return std::string_view(o.name) == option.name;
+    });
+    if (!known) all.push_back(option);
+  }
+  return all;
+}
+
+void print_create_options(std::string_view format, bool with_file) {
+  if (with_file) {
+    fmt::print("Supported options:\n");
+  } else {
+    fmt::print("Supported {} options:\n", format);
+  }
+  std::set<std::string> lines;
+  for (const OptionDescription& option : create_options(format, with_file)) {
+    std::string name = fmt::format("  {}=<{}>", option.name, type_name(option.type));
+    lines.insert(fmt::format("{:<24} - {}", name, option.help));
+  }
+  for (const std::string& line : lines)
+    fmt::print("{}\n", line);
+  if (!with_file) {
+    fmt::print(
+        "\nThe protocol level may support further options.\n"
+        "Specify the target filename to include those options.\n");
+  }
+}
+
+Result<CreateOptions> CreateOptions::parse(std::string_view format, const OptionList& list) {
+  std::vector<OptionDescription> known = create_options(format, true);
+  for (const auto& [name, value] : list.items()) {
+    auto option = std::find_if(known.begin(), known.end(),
+                               [&](const OptionDescription& o) { return name == o.name; });
+    if (option == known.end()) {
+      return make_error(ErrorKind::kInvalid, "Invalid parameter '{}'", name);
+    }
+    TRY_VOID(check_value(*option, value));
+  }
+  CreateOptions options;
+  options.list_ = list;
+  return options;
+}
+
+std::optional<uint64_t> CreateOptions::number(std::string_view name) const {
+  std::optional<std::string> value = list_.get(name);
+  if (!value) return std::nullopt;
+  Result<uint64_t> size = parse_size(*value);
+  return size.ok() ? std::optional<uint64_t>(*size) : std::nullopt;
+}
+
+bool CreateOptions::is_on(std::string_view name) const {
+  return list_.get(name) == "on";
+}
+
+std::string CreateOptions::formatting(std::string_view format) const {
+  std::string text;
+  for (const OptionDescription& option : create_options(format, true)) {
+    std::optional<std::string> value = list_.get(option.name);
+    if (!value && option.shown_default != nullptr) value = option.shown_default;
+    if (value) text += fmt::format(" {}={}", option.name, shown_value(option, *value));
+  }
+  return text;
+}
+
+Result<qcow2::CreateOptions> CreateOptions::for_qcow2() const {
+  using block::Preallocation;
+  auto bad_value = [](const char* parameter, const std::string& value) {
+    return make_error(ErrorKind::kInvalid, "Parameter '{}' does not accept value '{}'", parameter,
+                      value);
+  };
+  for (const char* name : {"encryption", "encrypt.format", "data_file"}) {
+    std::optional<std::string> value = text(name);
+    if (value && value != "off") {
+      return make_error(ErrorKind::kUnsupported, "The option '{}' is not supported yet", name);
+    }
+  }
+  if (is_on("data_file_raw"))
+    return make_error(ErrorKind::kInvalid, "data-file-raw requires data-file");
+  qcow2::CreateOptions options;
+  options.size = number("size").value_or(0);
+  options.cluster_size = number("cluster_size").value_or(options.cluster_size);
+  options.refcount_bits = number("refcount_bits").value_or(options.refcount_bits);
+  options.backing_name = text("backing_file");
+  options.backing_format = text("backing_fmt");
+  options.lazy_refcounts = is_on("lazy_refcounts");
+  options.extended_l2 = is_on("extended_l2");
+  std::string compat = text("compat").value_or("1.1");
+  if (compat == "0.10" || compat == "v2") {
+    options.version = 2;
+  } else if (compat != "1.1" && compat != "v3") {
+    return bad_value("version", compat);
+  }
+  std::string compression = text("compression_type").value_or("zlib");
+  if (compression == "zstd") {
+    options.compression = qcow2::Compression::kZstd;
+  } else if (compression != "zlib") {
+    return bad_value("compression-type", compression);
+  }
+  std::string preallocation = text("preallocation").value_or("off");
+  if (preallocation == "metadata") {
+    options.preallocation = Preallocation::kMetadata;
+  } else if (preallocation == "falloc") {
+    options.preallocation = Preallocation::kFalloc;
+  } else if (preallocation == "full") {
+    options.preallocation = Preallocation::kFull;
+  } else if (preallocation != "off") {
+    return bad_value("preallocation", preallocation);
+  }
+  TRY_VOID(qcow2::validate(options));
+  return options;
+}
+
+Result<block::Preallocation> CreateOptions::raw_preallocation() const {
+  using block::Preallocation;
+  std::string mode = text("preallocation").value_or("off");
+  if (mode == "off") return Preallocation::kOff;
+  if (mode == "falloc") return Preallocation::kFalloc;
+  if (mode == "full") return Preallocation::kFull;
+  if (mode == "metadata") {
+    return make_error(ErrorKind::kInvalid, "Unsupported preallocation mode: {}", mode);
+  }
+  return make_error(ErrorKind::kInvalid, "invalid parameter value: {}", mode);
+}
+
+Async<> create_image(Executor& executor, std::string format, std::string path,
+                     const CreateOptions& options) {
+  bool raw = format == "raw";
+  qcow2::CreateOptions qcow2_options;
+  block::Preallocation preallocation = block::Preallocation::kOff;
+  // Everything that can be wrong with the options, before an old file of that name is touched.
+  if (raw) {
+    CO_TRY(preallocation, options.raw_preallocation());
+  } else {
+    CO_TRY(qcow2_options, options.for_qcow2());
+  }
+  block::FileOptions file_options;
+  CO_TRY(std::unique_ptr<block::FileNode> file,
+         co_await block::FileNode::create(executor, path, file_options));
+  CreatedFile created(path);
+  if (raw) {
+    uint64_t size = options.number("size").value_or(0);
+    if (size > static_cast<uint64_t>(INT64_MAX) - 511) {
+      co_return make_error(ErrorKind::kInvalid,
+                           "The image size is too large for file format 'raw'");
+    }
+    CO_TRY_VOID(co_await file->truncate(align_up(size, 512), preallocation));
+  } else {
+    CO_TRY_VOID(co_await qcow2::create(executor, *file, qcow2_options));
+  }
+  CO_TRY_VOID(co_await file->close());
+  created.keep();
+  co_return Result<void>();
+}
+
+}  // namespace calf::img

@@ -1,0 +1,61 @@
+// The options of -o for new images: which there are, in the order of the `Formatting` line, and how
+// to turn them into what an engine wants. Contract section 4.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "block/node.h"
+#include "block/qcow2/create.h"
+#include "block/tool/context.h"
+#include "block/tool/option_list.h"
+
+namespace calf::img {
+
+enum class OptionType : uint8_t { kText, kSize, kNumber, kSwitch };
+
+struct OptionDescription {
+  const char* name;
+  OptionType type;
+  // Null: not shown unless given.
+  const char* shown_default;
+  const char* help;
+};
+
+// Those of the format, then, with `protocol`, those of the file below it. Empty for formats that
+// cannot be created.
+std::vector<OptionDescription> create_options(std::string_view format, bool protocol);
+
+// The overview of `-o help`; the options of the file too if the target is known.
+void print_create_options(std::string_view format, bool with_file);
+
+// Checked values: every name is known, every value fits its type.
+class CreateOptions {
+ public:
+  static Result<CreateOptions> parse(std::string_view format, const OptionList& list);
+
+  std::optional<std::string> text(std::string_view name) const { return list_.get(name); }
+  std::optional<uint64_t> number(std::string_view name) const;
+  bool is_on(std::string_view name) const;
+  void set(std::string_view name, std::string_view value) { list_.set(name, value); }
+
+  // " name=value name=value" in the order of the table, defaults included.
+  std::string formatting(std::string_view format) const;
+
+  Result<qcow2::CreateOptions> for_qcow2() const;
+  // Of a raw file.
+  Result<block::Preallocation> raw_preallocation() const;
+
+ private:
+  OptionList list_;
+};
+
+// Makes the file at `path` with a checked set of options (size included). Error texts without
+// "FILE: ". A file that was made and could not be finished is removed again.
+Async<> create_image(Executor& executor, std::string format, std::string path,
+                     const CreateOptions& options);
+
+}  // namespace calf::img

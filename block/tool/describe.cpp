@@ -1,0 +1,175 @@
+#include "block/tool/describe.h"
+
+#include <fmt/format.h>
+#include <sys/stat.h>
+
+#include <ctime>
+
+#include "block/base/log.h"
+#include "block/open_gate.h"
+#include "block/qcow2/image.h"
+#include "block/tool/sizes.h"
+
+namespace calf::img {
+namespace {
+
+constexpr uint64_t kNanosInSecond = 1'000'000'000;
+
+Json describe_snapshot(const qcow2::SnapshotInfo& s) {
+  Json json = Json::object();
+  if (s.icount) json.add("icount", *s.icount);
+  json.add("vm-clock-nsec", s.vm_clock_nsec % kNanosInSecond);
+  json.add("name", s.name);
+  json.add("date-sec", uint64_t{s.date_sec});
+  json.add("date-nsec", uint64_t{s.date_nsec});
+  json.add("vm-clock-sec", s.vm_clock_nsec / kNanosInSecond);
+  json.add("id", s.id);
+  json.add("vm-state-size", s.vm_state_size);
+  return json;
+}
+
+Json describe_bitmap(const qcow2::BitmapInfo& bitmap) {
+  Json flags = Json::list();
+  if (bitmap.in_use) flags.push("in-use");
+  if (bitmap.automatic) flags.push("auto");
+  Json json = Json::object();
+  json.add("flags", std::move(flags));
+  json.add("name", bitmap.name);
+  json.add("granularity", uint64_t{1} << (bitmap.granularity_bits & 63));
+  return json;
+}
+
+Json format_specific(const qcow2::ImageInfo& info) {
+  Json data = Json::object();
+  bool v3 = info.version >= 3;
+  data.add("compat", v3 ? "1.1" : "0.10");
+  data.add("compression-type", qcow2::to_string(info.compression));
+  if (v3) data.add("lazy-refcounts", info.lazy_refcounts);
+  if (!info.bitmaps.empty()) {
+    Json bitmaps = Json::list();
+    for (const auto& bitmap : info.bitmaps)
+      bitmaps.push(describe_bitmap(bitmap));
+    data.add("bitmaps", std::move(bitmaps));
+  }
+  data.add("refcount-bits", uint64_t{info.refcount_bits});
+  if (info.data_file) data.add("data-file", *info.data_file);
+  if (info.encryption != qcow2::Encryption::kNone) {
+    Json encrypt = Json::object();
+    encrypt.add("format", info.encryption == qcow2::Encryption::kAes ? "aes" : "luks");
+    data.add("encrypt", std::move(encrypt));
+  }
+  if (info.has_data_file) data.add("data-file-raw", info.data_file_raw);
+  if (v3) {
+    data.add("corrupt", info.corrupt);
+    data.add("extended-l2", info.extended_l2);
+  }
+  return data;
+}
+
+std::string local_time(uint32_t seconds) {
+  std::time_t time = seconds;
+  std::tm parts{};
+  char text[32];
+  if (::localtime_r(&time, &parts) == nullptr ||
+      std::strftime(text, sizeof text, "%Y-%m-%d %H:%M:%S", &parts) == 0) {
+    return "?";
+  }
+  return text;
+}
+
+std::string snapshot_row(const qcow2::SnapshotInfo& s) {
+  uint64_t millis = s.vm_clock_nsec / 1'000'000;
+  std::string clock = fmt::format("{:02}:{:02}:{:02}.{:03}", millis / 3'600'000,
+                                  millis / 60'000 % 60, millis / 1000 % 60, millis % 1000);
+  return fmt::format("{:<9} {:<16} {:>8}{:>20}{:>13}{:>11}\n", quote_for_terminal(s.id),
+                     quote_for_terminal(s.name), human_size(s.vm_state_size),
+                     local_time(s.date_sec), clock, s.icount ? std::to_string(*s.icount) : "");
+}
+
+}  // namespace
+
+ImageDescription describe(const block::Node& node, const std::string& filename,
+                          const std::string& path) {
+  ImageDescription image;
+  image.filename = filename;
+  image.format = node.format();
+  image.virtual_size = node.size();
+  struct stat st {};
+  if (::stat(path.c_str(), &st) == 0) image.disk_size = static_cast<uint64_t>(st.st_blocks) * 512;
+  if (const auto* qcow2 = dynamic_cast<const qcow2::Image*>(&node)) {
+    image.qcow2 = qcow2->info();
+    if (image.qcow2->backing_name) {
+      Result<std::string> full = block::resolve_recorded_name(path, *image.qcow2->backing_name);
+      if (full.ok()) image.full_backing_name = std::move(*full);
+    }
+  }
+  return image;
+}
+
+Json to_json(const ImageDescription& image) {
+  Json json = Json::object();
+  const qcow2::ImageInfo* q = image.qcow2 ? &*image.qcow2 : nullptr;
+  bool backed = q != nullptr && q->backing_name.has_value();
+  if (backed && q->backing_format) json.add("backing-filename-format", *q->backing_format);
+  if (q != nullptr && !q->snapshots.empty()) {
+    Json snapshots = Json::list();
+    for (const auto& snapshot : q->snapshots)
+      snapshots.push(describe_snapshot(snapshot));
+    json.add("snapshots", std::move(snapshots));
+  }
+  json.add("virtual-size", image.virtual_size);
+  json.add("filename", image.filename);
+  if (q != nullptr) json.add("cluster-size", uint64_t{q->cluster_size});
+  json.add("format", image.format);
+  if (image.disk_size) json.add("actual-size", *image.disk_size);
+  if (q != nullptr) {
+    Json specific = Json::object();
+    specific.add("type", image.format);
+    specific.add("data", format_specific(*q));
+    json.add("format-specific", std::move(specific));
+  }
+  if (backed && !image.full_backing_name.empty()) {
+    json.add("full-backing-filename", image.full_backing_name);
+  }
+  if (q != nullptr && q->encryption != qcow2::Encryption::kNone) json.add("encrypted", true);
+  if (backed) json.add("backing-filename", *q->backing_name);
+  json.add("dirty-flag", q != nullptr && q->dirty);
+  return json;
+}
+
+std::string to_text(const ImageDescription& image) {
+  const qcow2::ImageInfo* q = image.qcow2 ? &*image.qcow2 : nullptr;
+  std::string out;
+  out += fmt::format("image: {}\n", quote_for_terminal(image.filename));
+  out += fmt::format("file format: {}\n", image.format);
+  out += fmt::format("virtual size: {} ({} bytes)\n", human_size(image.virtual_size),
+                     image.virtual_size);
+  out += fmt::format("disk size: {}\n",
+                     image.disk_size ? human_size(*image.disk_size) : "unavailable");
+  if (q == nullptr) return out;
+  if (q->encryption != qcow2::Encryption::kNone) out += "encrypted: yes\n";
+  out += fmt::format("cluster_size: {}\n", q->cluster_size);
+  if (q->dirty) out += "cleanly shut down: no\n";
+  if (q->backing_name) {
+    out += fmt::format("backing file: {}", quote_for_terminal(*q->backing_name));
+    if (image.full_backing_name.empty()) {
+      out += " (cannot determine actual path)";
+    } else if (image.full_backing_name != *q->backing_name) {
+      out += fmt::format(" (actual path: {})", quote_for_terminal(image.full_backing_name));
+    }
+    out += "\n";
+    if (q->backing_format) {
+      out += fmt::format("backing file format: {}\n", quote_for_terminal(*q->backing_format));
+    }
+  }
+  if (!q->snapshots.empty()) {
+    out += fmt::format("Snapshot list:\n{:<10}{:<17}{:>8}{:>20}{:>13}{:>11}\n", "ID", "TAG",
+                       "VM SIZE", "DATE", "VM CLOCK", "ICOUNT");
+    for (const auto& snapshot : q->snapshots)
+      out += snapshot_row(snapshot);
+  }
+  out += "Format specific information:\n" + format_specific(*q).to_lines(1);
+  return out;
+}
+
+}  // namespace calf::img

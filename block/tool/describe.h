@@ -1,0 +1,33 @@
+// What `info` says about one image: the tree behind its JSON and its text. Contract sections 5.2,
+// 5.3 and 5.6.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "block/node.h"
+#include "block/qcow2/image_info.h"
+#include "block/tool/json.h"
+
+namespace calf::img {
+
+struct ImageDescription {
+  // As given.
+  std::string filename;
+  std::string format;
+  uint64_t virtual_size = 0;
+  std::optional<uint64_t> disk_size;
+  // Of a qcow2 image.
+  std::optional<qcow2::ImageInfo> qcow2;
+  // The recorded backing name as a path from here; empty if it cannot be one.
+  std::string full_backing_name;
+};
+
+// `path` is the file behind the image.
+ImageDescription describe(const block::Node& node, const std::string& filename,
+                          const std::string& path);
+
+Json to_json(const ImageDescription& image);
+std::string to_text(const ImageDescription& image);
+
+}  // namespace calf::img

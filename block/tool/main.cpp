@@ -1,0 +1,90 @@
+// calf-img: makes, converts, checks and shows disk images. A drop-in for qemu-img 7.2 (called by
+// that name it keeps to the letter of its output).
+//
+// Global options end at the first word that is none; the rest is the subcommand's.
+
+#include <csignal>
+#include <cstdio>
+#include <string_view>
+
+#include "block/formats/known_formats.h"
+#include "block/tool/commands.h"
+#include "block/tool/help.h"
+
+namespace {
+
+using namespace calf;
+using namespace calf::img;
+
+std::string base_name(std::string_view path) {
+  return std::string(path.substr(path.rfind('/') + 1));
+}
+
+int run_command(const Context& context, int argc, char** argv) {
+  std::string_view word = argv[0];
+  for (const Command& command : commands()) {
+    if (word != command.name) continue;
+    if (command.run != nullptr) return command.run(context, argc, argv);
+    context.errorf("{} is not supported yet (qemu-img has it)", word);
+    return kExitFailure;
+  }
+  return context.usage_error(fmt::format("Command not found: {}", word));
+}
+
+bool is_prefix_of(std::string_view word, std::string_view option) {
+  return word.size() > 2 && option.starts_with(word);
+}
+
+int run(const Context& context, int argc, char** argv) {
+  if (argc < 2) return context.usage_error("Not enough arguments");
+  int i = 1;
+  for (; i < argc; ++i) {
+    std::string_view word = argv[i];
+    if (word == "-h" || is_prefix_of(word, "--help")) {
+      print_help(context);
+      return kExitOk;
+    }
+    if (word == "-V" || is_prefix_of(word, "--version")) {
+      print_version(context);
+      return kExitOk;
+    }
+    if (word == "-T" || is_prefix_of(word, "--trace")) {
+      if (++i == argc) {
+        return context.usage_error(fmt::format("missing argument for option '{}'", word));
+      }
+      continue;
+    }
+    if (word.starts_with("-T") || word.starts_with("--trace=")) continue;
+    if (word == "--") {
+      ++i;
+      break;
+    }
+    if (word.starts_with("-")) {
+      return context.usage_error(fmt::format("unrecognized option '{}'", word));
+    }
+    break;
+  }
+  if (i >= argc) return kExitOk;
+  return run_command(context, argc - i, argv + i);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  // A reader that goes away is an error of the write, not our end.
+  std::signal(SIGPIPE, SIG_IGN);
+  std::string program = base_name(argc > 0 ? argv[0] : "calf-img");
+  auto executor = Executor::create();
+  if (!executor.ok()) {
+    fmt::print(stderr, "{}: {}\n", program, executor.error().message());
+    return kExitFailure;
+  }
+  block::FormatTable formats = block::known_formats();
+  Context context(program, **executor, formats);
+  int code = run(context, argc, argv);
+  if (std::fflush(stdout) != 0 && code == kExitOk) {
+    fmt::print(stderr, "{}: could not write the output\n", program);
+    return kExitFailure;
+  }
+  return code;
+}

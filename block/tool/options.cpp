@@ -1,0 +1,81 @@
+#include "block/tool/options.h"
+
+#include <getopt.h>
+
+#include "block/tool/help.h"
+#include "block/tool/option_list.h"
+
+namespace calf::img {
+
+Operands parse_options(const Context& context, int argc, char** argv,
+                       std::span<const Option> options,
+                       const std::function<std::optional<int>(int, std::string)>& handle) {
+  std::string letters = ":h";  // ':' first: getopt stays silent and tells the two errors apart
+  std::vector<option> longs{{"help", no_argument, nullptr, 'h'}};
+  for (const Option& o : options) {
+    int code = o.code != 0 ? o.code : o.letter;
+    if (o.letter != 0) {
+      letters += o.letter;
+      if (o.takes_value) letters += ':';
+    }
+    if (o.long_name != nullptr) {
+      longs.push_back(
+          {o.long_name, o.takes_value ? required_argument : no_argument, nullptr, code});
+    }
+  }
+  longs.push_back({});
+
+  Operands result;
+  optind = 0;  // glibc: start anew
+  while (true) {
+    int code = ::getopt_long(argc, argv, letters.c_str(), longs.data(), nullptr);
+    if (code == -1) break;
+    if (code == '?' || code == ':') {
+      const char* what = code == '?' ? "unrecognized option" : "missing argument for option";
+      result.exit_code = context.usage_error(fmt::format("{} '{}'", what, argv[optind - 1]));
+      return result;
+    }
+    if (code == 'h') {
+      print_help(context);
+      result.exit_code = kExitOk;
+      return result;
+    }
+    for (const Option& o : options) {
+      if (code == o.letter && o.code != 0) code = o.code;
+    }
+    result.exit_code = handle(code, optarg != nullptr ? optarg : "");
+    if (result.exit_code) return result;
+  }
+  result.words.assign(argv + optind, argv + argc);
+  return result;
+}
+
+std::optional<int> check_object(const Context& context, const std::string& definition) {
+  if (definition == "help" || definition == "?") {
+    fmt::print("List of user creatable objects:\n  secret\n");
+    return kExitOk;
+  }
+  Result<OptionList> list = OptionList::parse(definition, "qom-type");
+  if (!list.ok()) {
+    context.error(list.error());
+    return kExitFailure;
+  }
+  std::string type = list->get("qom-type").value_or("");
+  if (type != "secret") {
+    context.errorf("Parameter 'qom-type' does not accept value '{}'", type);
+    return kExitFailure;
+  }
+  if (list->wants_help()) {
+    fmt::print(
+        "secret options:\n  data=<string>\n  file=<string>\n  format=<QCryptoSecretFormat>\n"
+        "  iv=<string>\n  keyid=<string>\n");
+    return kExitOk;
+  }
+  if (!list->get("id")) {
+    context.error("Parameter 'id' is missing");
+    return kExitFailure;
+  }
+  return std::nullopt;
+}
+
+}  // namespace calf::img

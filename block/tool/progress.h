@@ -1,0 +1,68 @@
+// Progress of a long job, and the signals that concern it.
+//
+//   -p        "    (12.34/100%)" on stdout, carriage return after each, newline at the end
+//   SIGUSR1   the same once, on stderr (without -p)
+//   SIGINT, SIGTERM   the job stops, its target consistent
+#pragma once
+
+#include <csignal>
+
+#include "block/base/fd.h"
+#include "block/io/executor.h"
+#include "block/ops/job.h"
+
+namespace calf::img {
+
+class JobMonitor {
+ public:
+  // With `show`, prints when the percentage has moved by more than `step`. Blocks the signals for
+  // this thread and those it makes from now on.
+  JobMonitor(Executor& executor, bool show, double step);
+  ~JobMonitor();
+  JobMonitor(const JobMonitor&) = delete;
+  JobMonitor& operator=(const JobMonitor&) = delete;
+
+  ops::JobControl& control() { return control_; }
+
+  // Runs `task` with an eye on the signals; prints the end of the progress.
+  template <class T>
+  T run(Task<T> task) {
+    return executor_.run(with_signals(this, std::move(task)));
+  }
+  // The signal that stopped the job, 0 if none did.
+  int stopped_by() const { return stopped_by_; }
+
+ private:
+  template <class T>
+  static Task<T> with_signals(JobMonitor* self, Task<T> task) {
+    Executor::IoAwaiter signals = self->executor_.poll_in(self->signal_fd_.get());
+    self->listening_ = true;
+    self->executor_.spawn(listen(self, &signals));
+    T result = co_await task;
+    self->finished_ = true;
+    while (self->listening_) {
+      self->executor_.cancel(signals.op);
+      co_await self->executor_.yield();
+    }
+    self->print_end();
+    co_return result;
+  }
+  static Task<void> listen(JobMonitor* self, Executor::IoAwaiter* signals);
+  void handle_signals();
+  void on_progress(uint64_t done, uint64_t total);
+  void print_end();
+
+  Executor& executor_;
+  bool show_;
+  double step_;
+  double percent_ = 0;
+  double printed_ = 0;
+  Fd signal_fd_;
+  sigset_t old_mask_{};
+  bool listening_ = false;
+  bool finished_ = false;
+  int stopped_by_ = 0;
+  ops::JobControl control_;
+};
+
+}  // namespace calf::img
