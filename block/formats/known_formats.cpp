@@ -7,9 +7,7 @@ namespace calf::block {
 
 FormatTable known_formats() {
   FormatTable table;
-#if CALF_HAVE_QCOW2
   table.add(make_qcow2_driver());
-#endif
   table.add(make_raw_driver());
   return table;
 }
