@@ -44,6 +44,7 @@ Result<firmware::FirmwareTables> GuestBoot::make_tables() const {
   for (unsigned cpu = 0; cpu < topology.cpus; ++cpu)
     tables.apic_ids.push_back(apic_id(topology, cpu));
   tables.topology = {topology.sockets, topology.cores, topology.threads};
+  tables.pci_slots = parts_.pci_slots;
   tables.serial_ports = parts_.chipset.serial_ports();
   tables.pvpanic = config_.pvpanic;
   if (!config_.uuid.empty()) {

@@ -36,6 +36,7 @@ class GuestBoot {
     RunState& run_state;
     std::vector<std::unique_ptr<Disk>>& disks;  // open
     const HostServices& host;
+    unsigned pci_slots;  // the tables describe these; a guest reads what is there only
   };
 
   // `config` and `parts` outlive this object.

@@ -267,7 +267,8 @@ Result<void> Machine::Parts::make_pci_devices() {
 }
 
 Result<void> Machine::Parts::make_boot() {
-  GuestBoot::Parts from{*map, ram->guest_memory(), ports, *irq, *chipset, *run_state, disks, host};
+  GuestBoot::Parts from{*map, ram->guest_memory(), ports, *irq, *chipset, *run_state, disks,
+                        host, pci->slots()};
   TRY(boot, GuestBoot::create(config, from));
   return boot->power_on(vcpus[0], *vcpu_template);
 }

@@ -40,6 +40,9 @@ class PciDevices {
   // stop() was called.
   ~PciDevices();
 
+  // Slots 0 to this number minus one are taken: the bridge and the devices behind it.
+  unsigned slots() const { return static_cast<unsigned>(transports_.size()) + 1; }
+
   // Power-on state. No vCPU runs.
   Result<void> reset();
   // Waits until nothing is in flight. No vCPU runs.
