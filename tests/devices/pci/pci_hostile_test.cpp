@@ -4,6 +4,7 @@
 
 #include "tests/devices/pci/pci_fixture.h"
 #include "tests/support/hostile_access.h"
+#include "tests/support/seed.h"
 
 namespace calf::pci {
 namespace {
@@ -11,9 +12,7 @@ namespace {
 class PciHostileTest : public PciTest {};
 
 TEST_F(PciHostileTest, RandomConfiguration) {
-  uint32_t seed = std::random_device{}();
-  RecordProperty("seed", std::to_string(seed));
-  SCOPED_TRACE("seed " + std::to_string(seed));
+  uint32_t seed = test_seed();
   std::mt19937 random(seed);
 
   std::vector<std::unique_ptr<TestFunction>> functions;
