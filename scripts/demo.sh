@@ -7,7 +7,7 @@ set -euo pipefail
 build=$(realpath "${1:?usage: demo.sh BUILD}")
 here=$(dirname "$(realpath "$0")")
 . "$here/demo_lib.sh"
-PATH=$build/block:$build/vmm:$PATH:/usr/sbin:/sbin
+PATH=$build/bin:$PATH:/usr/sbin:/sbin
 guests=4
 
 work=$(mktemp -d)

@@ -9,6 +9,9 @@ fail() {
   printf '\n%sdemo failed: %s%s\n' "$red" "$*" "$plain" >&2
   exit 1
 }
+# Whatever fails without a word of ours fails with one.
+set -E
+trap 'fail "this failed: $BASH_COMMAND"' ERR
 # Prints the command as a person would type it, then runs it.
 run() {
   printf '%s$ %s%s\n' "$dim" "$*" "$plain"

@@ -42,8 +42,8 @@ def run(command, expect=0, timeout=120):
 class Bench:
     def __init__(self, build, work):
         self.work = work
-        self.calf = build / "vmm/calf"
-        self.img = build / "block/calf-img"
+        self.calf = build / "bin/calf"
+        self.img = build / "bin/calf-img"
         self.guests = build / "tests/guests"
         self.elf = self.guests / "guest.elf"
         self.disk = self.guests / "guest.raw"
