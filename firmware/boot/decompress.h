@@ -22,15 +22,31 @@ const char* to_string(PayloadFormat format);
 // True if unpack() knows the format. An ELF is not packed: it is used as it is.
 bool can_unpack(PayloadFormat format);
 
-// Bytes on the heap that are not cleared first: pages that are not written cost nothing.
-struct HeapBytes {
-  std::unique_ptr<uint8_t[]> data;
-  size_t size = 0;
-  std::span<const uint8_t> span() const { return {data.get(), size}; }
+// Memory for a kernel while it is copied to its place: its own mapping, in huge pages where the
+// host has them, because the page faults of ordinary ones take longer than the unpacking.
+class UnpackedBytes {
+ public:
+  UnpackedBytes() = default;
+  // kResource if the host has not that much.
+  static Result<UnpackedBytes> allocate(size_t capacity);
+
+  std::span<uint8_t> room() const { return {start_, capacity_}; }
+  void set_size(size_t size) { size_ = size; }  // at most the capacity
+  std::span<const uint8_t> span() const { return {start_, size_}; }
+
+ private:
+  struct Unmap {
+    size_t length;
+    void operator()(uint8_t* mapping) const;
+  };
+  std::unique_ptr<uint8_t, Unmap> mapping_;
+  uint8_t* start_ = nullptr;  // in the mapping, aligned to a huge page
+  size_t capacity_ = 0;
+  size_t size_ = 0;
 };
 
 // At most `limit` bytes come out: kCorrupt if there would be more, or the stream is damaged;
 // kUnsupported if the format is not one of ours.
-Result<HeapBytes> unpack(std::span<const uint8_t> payload, size_t limit);
+Result<UnpackedBytes> unpack(std::span<const uint8_t> payload, size_t limit);
 
 }  // namespace calf::firmware

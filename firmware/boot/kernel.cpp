@@ -33,7 +33,7 @@ Result<EntryState> load_unpacked(const KernelSource& source, const BzImage& imag
     return make_error(ErrorKind::kUnsupported, "the kernel image has no payload to unpack");
   }
   std::span<const uint8_t> contents = *image.payload;
-  HeapBytes unpacked;
+  UnpackedBytes unpacked;
   if (payload_format(contents) != PayloadFormat::kElf) {
     TRY(unpacked, unpack(contents, std::min(memory.map().ram_below_4g(), kMostUnpacked)));
     contents = unpacked.span();
