@@ -183,6 +183,7 @@ Result<void> Machine::Parts::make_memory() {
   Result<firmware::MemoryMap> built = firmware::MemoryMap::build(config.memory_bytes);
   if (!built.ok()) return std::move(built.error()).with_context("-m");
   map.emplace(std::move(*built));
+  TRY_VOID(check_host_memory(config.memory_bytes));
   TRY(ram, Ram::allocate(*map));
   return {};
 }

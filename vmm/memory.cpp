@@ -1,6 +1,7 @@
 #include "vmm/memory.h"
 
 #include <sys/mman.h>
+#include <sys/sysinfo.h>
 
 #include <cerrno>
 
@@ -18,6 +19,17 @@ Error refused(uint64_t size, int sys_errno) {
 }
 
 }  // namespace
+
+Result<void> check_host_memory(uint64_t size) {
+  struct sysinfo info {};
+  if (::sysinfo(&info) < 0) return Error::from_errno(errno, "sysinfo");
+  uint64_t available = (uint64_t{info.totalram} + info.totalswap) * info.mem_unit;
+  if (size <= available) return {};
+  return make_error(ErrorKind::kResource,
+                    "{} MiB for the guest, but this host has {} MiB of memory and swap; use a "
+                    "smaller -m",
+                    size / firmware::kOneMiB, available / firmware::kOneMiB);
+}
 
 Result<std::unique_ptr<Ram>> Ram::allocate(const firmware::MemoryMap& map) {
   uint64_t size = map.ram_size();

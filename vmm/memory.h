@@ -18,6 +18,10 @@
 
 namespace calf::vmm {
 
+// kResource if the host has less memory, swap included, than a guest of this size may come to use.
+// (The mapping alone would succeed: it reserves nothing.)
+Result<void> check_host_memory(uint64_t size);
+
 class Ram {
  public:
   // Errors say how much was asked for and what the host refused.

@@ -273,6 +273,70 @@ TEST(GuestCode, StartsASecondProcessor) {
   }
 }
 
+TEST(GuestCode, ReachesMemoryAboveFourGiB) {
+  CALF_NEED_KVM();
+  constexpr uint64_t kGiB = uint64_t{1} << 30;
+  MiniMachine machine(1, 4 * kGiB);  // of which one lies above the hole
+  const devices::GuestMemory& memory = machine.ram->guest_memory();
+  // 2000h: PML4, 3000h: PDPT, 4000h and 5000h: page directories of the first and the fifth GiB.
+  auto entry = [&](uint64_t table, unsigned index, uint64_t value) {
+    ASSERT_TRUE(memory.write_object(devices::Gpa{table + 8 * index}, value));
+  };
+  entry(0x2000, 0, 0x3003);
+  entry(0x3000, 0, 0x4003);
+  entry(0x3000, 4, 0x5003);
+  entry(0x4000, 0, 0x83);
+  entry(0x5000, 0, (4 * kGiB) | 0x83);
+  // GDT at 6000h: null, 64-bit code, data.
+  machine.load(0x6000, {0, 0,    0,    0, 0,    0,    0, 0, 0xFF, 0xFF, 0,    0,
+                        0, 0x9B, 0xAF, 0, 0xFF, 0xFF, 0, 0, 0,    0x93, 0xCF, 0});
+  machine.load(kCode, {
+                          0x48, 0xBB, 0x08, 0,    0,    0,    1, 0, 0, 0,  // mov rbx, 100000008h
+                          0xC7, 0x03, 0x5A, 0x11, 0x22, 0x33,  // mov dword [rbx], 3322115Ah
+                          0x8B, 0x03,                          // mov eax, [rbx]
+                          0xE6, 0xF4,                          // out F4h, al
+                          0xF4,                                // hlt
+                      });
+  firmware::EntryState state;
+  state.mode = firmware::CpuMode::kLong64;
+  state.rip = kCode;
+  state.code_segment = 8;
+  state.data_segment = 16;
+  state.gdt = devices::Gpa{0x6000};
+  state.gdt_limit = 23;
+  state.page_tables = devices::Gpa{0x2000};
+  std::optional<Request> end = machine.run(state);
+  ASSERT_TRUE(end.has_value());
+  EXPECT_EQ(end->kind, Kind::kDebugExit) << end->text;
+  EXPECT_EQ(end->value, 0x5Au);
+  EXPECT_EQ(machine.peek<uint32_t>(4 * kGiB + 8), 0x3322115Au);
+}
+
+TEST(GuestCode, ProtectedModeEntry) {
+  CALF_NEED_KVM();
+  MiniMachine machine;
+  machine.load(0x6000, {0, 0,    0,    0, 0,    0,    0, 0, 0xFF, 0xFF, 0,    0,
+                        0, 0x9B, 0xCF, 0, 0xFF, 0xFF, 0, 0, 0,    0x93, 0xCF, 0});
+  machine.load(0x200000, {
+                             0x89, 0x1D, 0x00, 0x00, 0x30, 0x00,  // mov [300000h], ebx
+                             0x88, 0xD8,                          // mov al, bl
+                             0xE6, 0xF4,                          // out F4h, al
+                             0xF4,                                // hlt
+                         });
+  firmware::EntryState state;
+  state.mode = firmware::CpuMode::kProtected32;
+  state.rip = 0x200000;
+  state.rbx = 0x12345677;
+  state.code_segment = 8;
+  state.data_segment = 16;
+  state.gdt = devices::Gpa{0x6000};
+  state.gdt_limit = 23;
+  std::optional<Request> end = machine.run(state);
+  ASSERT_TRUE(end.has_value());
+  EXPECT_EQ(end->value, 0x77u) << end->text;
+  EXPECT_EQ(machine.peek<uint32_t>(0x300000), 0x12345677u);
+}
+
 TEST(GuestCode, ASpinningProcessorCanBeParkedAndReleased) {
   CALF_NEED_KVM();
   MiniMachine machine;

@@ -68,11 +68,21 @@ void MiniMachine::reset_vcpus() {
 }
 
 std::optional<Request> MiniMachine::run(uint16_t ip, std::chrono::seconds limit) {
-  ended_.reset();
   firmware::RealModeRegs regs;
   regs.ip = ip;
   regs.sp.set_all(0x7000);
   must(enter_real_mode(vcpus[0], *initial, regs), "entry");
+  return run_until_end(limit);
+}
+
+std::optional<Request> MiniMachine::run(const firmware::EntryState& entry,
+                                        std::chrono::seconds limit) {
+  must(enter(vcpus[0], *initial, entry), "entry");
+  return run_until_end(limit);
+}
+
+std::optional<Request> MiniMachine::run_until_end(std::chrono::seconds limit) {
+  ended_.reset();
   auto timers = must(LoopTimers::create(*loop), "timers");
   auto timer = timers->make_timer([this] {
     group->order_park();

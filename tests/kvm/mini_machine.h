@@ -62,6 +62,9 @@ class MiniMachine {
   // Starts the first vCPU at 0:`ip` in real mode and returns the first request that ends it, or
   // nothing after `limit`.
   std::optional<Request> run(uint16_t ip, std::chrono::seconds limit = std::chrono::seconds(20));
+  // The same with any entry state.
+  std::optional<Request> run(const firmware::EntryState& entry,
+                             std::chrono::seconds limit = std::chrono::seconds(20));
   // All vCPUs back to power-on; for use between two run() calls.
   void reset_vcpus();
 
@@ -82,6 +85,8 @@ class MiniMachine {
   ExitHandler* completer = nullptr;
 
  private:
+  std::optional<Request> run_until_end(std::chrono::seconds limit);
+
   FakeChip exit_chip_;
   std::optional<Request> ended_;
   bool started_ = false;
