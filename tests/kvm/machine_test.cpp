@@ -372,7 +372,7 @@ TEST_F(MachineTest, ImpossibleNumbers) {
   ASSERT_FALSE(machine.ok());
   EXPECT_NE(machine.error().message().find("-smp"), std::string::npos);
   config_.topology = {};
-  config_.memory_bytes = 1 << 20;
+  config_.memory_bytes = 512 << 10;
   machine = build();
   ASSERT_FALSE(machine.ok());
   EXPECT_NE(machine.error().message().find("-m"), std::string::npos);
