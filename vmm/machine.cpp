@@ -8,6 +8,7 @@
 
 #include "block/formats/known_formats.h"
 #include "vmm/chipset.h"
+#include "vmm/cpu_assist.h"
 #include "vmm/cpuid.h"
 #include "vmm/disk.h"
 #include "vmm/guest_boot.h"
@@ -94,6 +95,7 @@ struct Machine::Parts {
   Result<void> memory_attached;
   std::vector<kvm::Vcpu> vcpus;
   std::optional<VcpuTemplate> vcpu_template;
+  std::unique_ptr<CpuAssist> cpu_assist;
   std::unique_ptr<LoopTimers> timers;
   std::unique_ptr<VcpuGroup> group;
   std::unique_ptr<RunState> run_state;
@@ -221,6 +223,7 @@ Result<void> Machine::Parts::make_vcpus() {
     TRY_VOID(finish_power_on(vcpu));
     vcpus.push_back(std::move(vcpu));
   }
+  TRY(cpu_assist, CpuAssist::create(*vm, vcpus, ram->guest_memory()));
   unsigned bits = physical_address_bits(supported);
   bool fits = bits >= 64 || map->pci_window64().end() <= uint64_t{1} << bits;
   if (!fits) {
@@ -282,8 +285,8 @@ Result<void> Machine::Parts::finish_attaching_memory() {
 // ---- Running ----
 
 Result<void> Machine::Parts::start() {
-  VcpuContext context{ports,  mmio, ram->guest_memory(), *run_state, *group, boot->bios_handler(),
-                      nullptr};
+  VcpuContext context{
+      ports, mmio, ram->guest_memory(), *run_state, *group, boot->bios_handler(), cpu_assist.get()};
   for (unsigned i = 0; i < vcpus.size(); ++i)
     loops.push_back(std::make_unique<VcpuLoop>(vcpus[i], i, context));
   if (config.timeout) {
@@ -332,6 +335,7 @@ void Machine::Parts::reset_in_place() {
     TRY_VOID(irq->reset());
     for (unsigned i = 0; i < vcpus.size(); ++i)
       TRY_VOID(reset_vcpu(vcpus[i], *vcpu_template, apic_id(config.topology, i), i == 0));
+    TRY_VOID(cpu_assist->reset());
     return boot->power_on(vcpus[0], *vcpu_template);
   };
   Result<void> done = again();

@@ -53,6 +53,9 @@ void VcpuLoop::dispatch() {
     case KVM_EXIT_INTERNAL_ERROR:
     case KVM_EXIT_DEBUG:
       return ask(context_.completer);
+    case KVM_EXIT_X86_WRMSR:
+      half_done_ = true;
+      return ask(context_.completer);
     case KVM_EXIT_HLT:   // only with a LAPIC of ours
     case KVM_EXIT_INTR:  // a signal
     case KVM_EXIT_IRQ_WINDOW_OPEN:

@@ -40,7 +40,7 @@ struct VcpuContext {
   VcpuGroup& group;
   // Answers an `out` to the BIOS trap port; null: no such port.
   ExitHandler* bios = nullptr;
-  // Answers KVM_EXIT_INTERNAL_ERROR and KVM_EXIT_DEBUG; null: those are fatal.
+  // Answers KVM_EXIT_INTERNAL_ERROR, _DEBUG and _X86_WRMSR; null: those are fatal.
   ExitHandler* completer = nullptr;
 };
 

@@ -120,6 +120,21 @@ Result<void> Vm::detach_ioeventfd(Space space, uint64_t address, uint32_t length
   return call_void(fd_.get(), KVM_IOEVENTFD, "KVM_IOEVENTFD", &request);
 }
 
+Result<void> Vm::exit_on_msr_writes(uint32_t first, uint32_t last) {
+  kvm_enable_cap enable{};
+  enable.cap = KVM_CAP_X86_USER_SPACE_MSR;
+  enable.args[0] = KVM_MSR_EXIT_REASON_FILTER;
+  TRY_VOID(call_void(fd_.get(), KVM_ENABLE_CAP, "KVM_ENABLE_CAP(X86_USER_SPACE_MSR)", &enable));
+  uint64_t nobody = 0;  // a clear bit denies
+  kvm_msr_filter filter{};
+  filter.flags = KVM_MSR_FILTER_DEFAULT_ALLOW;
+  filter.ranges[0].flags = KVM_MSR_FILTER_WRITE;
+  filter.ranges[0].base = first;
+  filter.ranges[0].nmsrs = last - first + 1;
+  filter.ranges[0].bitmap = reinterpret_cast<uint8_t*>(&nobody);
+  return call_void(fd_.get(), KVM_X86_SET_MSR_FILTER, "KVM_X86_SET_MSR_FILTER", &filter);
+}
+
 Result<kvm_clock_data> Vm::clock() const {
   kvm_clock_data data{};
   TRY_VOID(call(fd_.get(), KVM_GET_CLOCK, "KVM_GET_CLOCK", &data));

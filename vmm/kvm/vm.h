@@ -56,6 +56,11 @@ class Vm {
   Result<void> attach_ioeventfd(Space space, uint64_t address, uint32_t length, int event_fd);
   Result<void> detach_ioeventfd(Space space, uint64_t address, uint32_t length, int event_fd);
 
+  // ---- MSRs ----
+  // Writes of the guest to MSRs first to last (at most 64) become KVM_EXIT_X86_WRMSR; all others
+  // stay KVM's business. Two ioctls.
+  Result<void> exit_on_msr_writes(uint32_t first, uint32_t last);
+
   // ---- Clock ----
   Result<kvm_clock_data> clock() const;
   Result<void> set_clock(const kvm_clock_data& clock);
