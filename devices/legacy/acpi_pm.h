@@ -44,8 +44,9 @@ class AcpiPm final : public Device {
     kTimerCarry = 1 << 0,
     kGlobalLock = 1 << 5,
     kPowerButton = 1 << 8,
-    kWake = 1 << 15,  // status only
-    kPm1Events = kTimerCarry | kGlobalLock | kPowerButton,
+    kRealTimeClock = 1 << 10,  // never raised, but Linux wants to see that it can be enabled
+    kWake = 1 << 15,           // status only
+    kPm1Events = kTimerCarry | kGlobalLock | kPowerButton | kRealTimeClock,
   };
   enum Pm1ControlBits : uint16_t {
     kSciEnable = 1 << 0,
