@@ -77,7 +77,8 @@ Async<Comparer::Part> Comparer::next_part(uint64_t offset, CompareResult* result
   CO_TRY(ChainExtent b, co_await status(1, rest));
   Part part;
   part.range = {offset, std::min(a.range.length, b.range.length)};
-  if (options_.strict && !a.same_status(b)) {
+  bool same = a.same_status(b) && a.host_offset.has_value() == b.host_offset.has_value();
+  if (options_.strict && !same) {
     *result = {Difference::kStatus, offset};
     co_return part;
   }
@@ -136,7 +137,9 @@ Async<CompareResult> Comparer::run() {
   CompareResult result;
   std::vector<Part> batch;
   uint64_t offset = 0;
+  unsigned steps = 0;
   while (true) {
+    if (++steps % kStepsBetweenYields == 0) co_await executor_.yield();
     bool flush = offset >= total || batch.size() >= options_.parallel;
     CompareResult status_result;
     Part part;

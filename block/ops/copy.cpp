@@ -192,7 +192,9 @@ Async<> Copier::throttle(uint64_t bytes) {
 
 Async<> Copier::walk(Window& window) {
   uint64_t position = 0;
+  unsigned steps = 0;
   while (position < length_) {
+    if (++steps % kStepsBetweenYields == 0) co_await executor_.yield();
     CO_TRY_VOID(control_.check());
     CO_TRY(Step step, co_await next_step(position));
     position = step.range.end();

@@ -10,6 +10,10 @@
 
 namespace calf::ops {
 
+// A walk over extents may find all it needs in caches: after so many steps it yields, so that
+// signals are heard.
+constexpr unsigned kStepsBetweenYields = 64;
+
 struct JobControl {
   // Set to make the job end soon with kCancelled, everything it touched consistent.
   bool stop = false;

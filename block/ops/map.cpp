@@ -1,5 +1,7 @@
 #include "block/ops/map.h"
 
+#include "block/ops/job.h"
+
 namespace calf::ops {
 namespace {
 
@@ -12,12 +14,15 @@ bool continues(const ChainExtent& a, const ChainExtent& b) {
 
 }  // namespace
 
-Async<> map_extents(block::Node& top, ByteRange range,
+Async<> map_extents(Executor& executor, block::Node& top, ByteRange range,
                     const std::function<Result<void>(const ChainExtent&)>& emit) {
   ChainMap map(top);
   range = range.intersect({0, top.size()});
   ChainExtent current;
+  unsigned steps = 0;
   while (!range.empty()) {
+    // Tables that are cached are read without a wait: let others run now and then.
+    if (++steps % kStepsBetweenYields == 0) co_await executor.yield();
     CO_TRY(ChainExtent extent, co_await map.map(range));
     range = {extent.range.end(), range.length - extent.range.length};
     if (current.range.empty()) {

@@ -54,18 +54,20 @@ Task<int> compare_nodes(const Context& context, const Arguments& args, JobMonito
   auto say = [&](const std::string& line) {
     if (!args.quiet) fmt::print("{}\n", line);
   };
-  if (first.size() != second.size()) {
-    if (args.strict) {
-      say("Strict mode: Image size mismatch!");
-      co_return kExitDiffer;
-    }
-    say("Warning: Image size mismatch!");
+  uint64_t common = std::min(first.size(), second.size());
+  bool same_size = first.size() == second.size();
+  if (!same_size && args.strict) {
+    say("Strict mode: Image size mismatch!");
+    co_return kExitDiffer;
   }
   ops::CompareFailure failure;
   ops::CompareOptions options{.strict = args.strict};
   Result<ops::CompareResult> result =
       co_await ops::compare(context.executor, first, second, options, monitor.control(), &failure);
   if (!result.ok()) co_return report_failure(context, args, result.error(), failure);
+  // What is different in the part that both have is told without it.
+  bool common_equal = result->difference == ops::Difference::kNone || result->offset >= common;
+  if (!same_size && common_equal) say("Warning: Image size mismatch!");
   switch (result->difference) {
     case ops::Difference::kNone:
       say("Images are identical.");

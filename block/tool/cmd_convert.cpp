@@ -213,7 +213,10 @@ int cmd_convert(const Context& context, int argc, char** argv) {
   };
   Conversion conversion(context, args, monitor);
   Result<void> result = monitor.run(conversion.run());
-  if (result.ok()) return kExitOk;
+  if (result.ok()) {
+    monitor.show_complete();
+    return kExitOk;
+  }
   if (result.error().kind() == ErrorKind::kCancelled && monitor.stopped_by() != 0) {
     context.errorf("Interrupted: '{}' is not complete", args.target);
     return 128 + monitor.stopped_by();

@@ -39,7 +39,7 @@ Result<std::vector<ImageDescription>> collect(const Context& context, const Argu
   // The names that were opened; the same twice is a loop. Different names of one file end at the
   // cap.
   std::vector<std::string> seen;
-  std::string name = args.image.image_opts ? spec.filename : args.image.name;
+  std::string name = spec.filename;
   while (true) {
     for (const std::string& before : seen) {
       if (before == spec.filename) {

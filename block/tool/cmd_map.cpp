@@ -83,7 +83,7 @@ Result<void> list_extents(const Context& context, block::Node& node, const Argum
   } else {
     fmt::print("{:<16}{:<16}{:<16}{}\n", "Offset", "Length", "Mapped to", "File");
   }
-  Result<void> walked = context.executor.run(ops::map_extents(node, range, emit));
+  Result<void> walked = context.executor.run(ops::map_extents(context.executor, node, range, emit));
   if (!walked.ok() && walked.error().kind() != ErrorKind::kUnsupported) {
     return std::move(walked.error()).with_context("Could not read file metadata");
   }

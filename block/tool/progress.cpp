@@ -26,6 +26,10 @@ JobMonitor::JobMonitor(Executor& executor, bool show, double step)
 }
 
 JobMonitor::~JobMonitor() {
+  if (show_) {
+    std::printf("\n");
+    std::fflush(stdout);
+  }
   pthread_sigmask(SIG_SETMASK, &old_mask_, nullptr);
 }
 
@@ -39,10 +43,9 @@ void JobMonitor::on_progress(uint64_t done, uint64_t total) {
   std::fflush(stdout);
 }
 
-void JobMonitor::print_end() {
+void JobMonitor::show_complete() {
   if (!show_) return;
-  if (stopped_by_ == 0) std::printf("    (%3.2f/100%%)\r", 100.0);
-  std::printf("\n");
+  std::printf("    (%3.2f/100%%)\r", 100.0);
   std::fflush(stdout);
 }
 

@@ -1,6 +1,7 @@
 // Progress of a long job, and the signals that concern it.
 //
-//   -p        "    (12.34/100%)" on stdout, carriage return after each, newline at the end
+//   -p        "    (12.34/100%)" on stdout, carriage return after each, a newline when the monitor
+//             goes
 //   SIGUSR1   the same once, on stderr (without -p)
 //   SIGINT, SIGTERM   the job stops, its target consistent
 #pragma once
@@ -24,11 +25,13 @@ class JobMonitor {
 
   ops::JobControl& control() { return control_; }
 
-  // Runs `task` with an eye on the signals; prints the end of the progress.
+  // Runs `task` with an eye on the signals.
   template <class T>
   T run(Task<T> task) {
     return executor_.run(with_signals(this, std::move(task)));
   }
+  // The job is done: shows 100 %, once more if that was reached.
+  void show_complete();
   // The signal that stopped the job, 0 if none did.
   int stopped_by() const { return stopped_by_; }
 
@@ -44,13 +47,11 @@ class JobMonitor {
       self->executor_.cancel(signals.op);
       co_await self->executor_.yield();
     }
-    self->print_end();
     co_return result;
   }
   static Task<void> listen(JobMonitor* self, Executor::IoAwaiter* signals);
   void handle_signals();
   void on_progress(uint64_t done, uint64_t total);
-  void print_end();
 
   Executor& executor_;
   bool show_;
