@@ -78,6 +78,7 @@ Result<Fd> create_file(const std::string& path, const FileOptions& options) {
   struct stat st {};
   // A directory gets open()'s own error.
   if (::stat(path.c_str(), &st) == 0 && !S_ISDIR(st.st_mode)) {
+    if (S_ISCHR(st.st_mode)) return Error(ErrorKind::kInvalid, "Cannot grow device files");
     TRY_VOID(check_type(st.st_mode, path));
   }
   Fd fd(::open(path.c_str(), open_flags(options) | O_CREAT, 0644));

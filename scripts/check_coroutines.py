@@ -11,7 +11,8 @@ import re
 import subprocess
 import sys
 
-CONDITION = re.compile(r"\b(?:if|while|switch)\s*\(([^;{]*?)co_await\b[^;{]*\([^;{)]+", re.S)
+CONDITION = re.compile(r"\b(?:if|while|switch)\s*\(")
+AWAITED_CALL = re.compile(r"co_await\b[^;]*\([^)]+", re.S)
 BRACED = re.compile(r"co_await\s+[\w.:>\-]+\((?:[^;()]|\([^;()]*\))*?\b[A-Z]\w*\s*\{[^;{}]*[^;{}\s][^;{}]*\}", re.S)
 LAMBDA = re.compile(r"\[[^\]\s][^\]]*\]\s*(?:\([^)]*\))?\s*(?:mutable\s*)?->\s*(?:Task|Async)\b")
 
@@ -22,6 +23,24 @@ def strip(text):
     return re.sub(r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"', blank, text, flags=re.S)
 
 
+def in_parentheses(text, start):
+    """What stands between the parenthesis that opens right before `start` and its partner."""
+    depth = 1
+    for i in range(start, len(text)):
+        depth += {"(": 1, ")": -1}.get(text[i], 0)
+        if depth == 0:
+            return text[start:i]
+    return text[start:]
+
+
+def bad_conditions(text):
+    for match in CONDITION.finditer(text):
+        # Behind the last semicolon stands the test; what is before it is a declaration, which is fine.
+        test = in_parentheses(text, match.end()).rpartition(";")[2]
+        if AWAITED_CALL.search(test):
+            yield match
+
+
 def main():
     bad = []
     files = subprocess.run(["git", "ls-files", "-co", "--exclude-standard", "*.h", "*.cpp"],
@@ -30,10 +49,10 @@ def main():
         text = strip(pathlib.Path(name).read_text())
         if "co_await" not in text and "co_return" not in text:
             continue
-        for pattern, why in ((CONDITION, "co_await with arguments in a condition"),
-                             (BRACED, "braced temporary in an awaited call"),
-                             (LAMBDA, "coroutine lambda with captures")):
-            for match in pattern.finditer(text):
+        for matches, why in ((bad_conditions(text), "co_await with arguments in a condition"),
+                             (BRACED.finditer(text), "braced temporary in an awaited call"),
+                             (LAMBDA.finditer(text), "coroutine lambda with captures")):
+            for match in matches:
                 line = text.count("\n", 0, match.start()) + 1
                 bad.append(f"{name}:{line}: {why}")
     print("\n".join(bad), file=sys.stderr, end="\n" if bad else "")

@@ -270,14 +270,20 @@ Async<> Copier::copy_part(ByteRange range, uint64_t ticket) {
     turn_changed_.wake_all();
     co_return r;
   }
-  // The next one resumes after this one's write has begun: in order, yet side by side.
-  pass_turn();
+  // Compressed clusters go where there is room whenever they are ready: one after the other they
+  // would keep one processor busy.
   if (options_.write_compressed) {
+    pass_turn();
     r = co_await write_clusters(range, buffer.span());
   } else {
     r = co_await write_part(range, buffer.span());
+    pass_turn();
   }
-  if (r.ok()) done(range.length);
+  if (r.ok()) {
+    done(range.length);
+  } else {
+    failed_ = true;
+  }
   co_return r;
 }
 

@@ -6,8 +6,8 @@
 //             the target             └─ data ──> worker: read ─> look for zeroes ─> write/compress
 //
 // Units: clusters of the target (so that none is copied on write), else the smallest run of zeroes
-// that becomes a hole. Workers read in any order; writes start in the order of the disk unless
-// `out_of_order`, so that the target is laid out like the disk.
+// that becomes a hole. Workers read in any order; unless `out_of_order` they write one after the
+// other, so that the target is laid out like the disk. Compressed clusters come as they get ready.
 #pragma once
 
 #include <cstdint>

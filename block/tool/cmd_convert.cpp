@@ -142,12 +142,7 @@ Async<ops::CopyOptions> Conversion::copy_options() {
   if (options.target_has_backing) options.backing_size = target_->backing()->size();
   options.target_is_zero = args_.target_is_zero;
   if (!args_.no_create && !options.target_has_backing) {
-    // A file just made is a hole; a device keeps what was on it.
-    CO_TRY(block::Extent all, co_await target_->map({0, std::max<uint64_t>(target_->size(), 1)}));
-    options.target_is_zero = !all.data || all.zero;
-    if (auto* image = dynamic_cast<qcow2::Image*>(target_.get())) {
-      options.target_is_zero = image->backing() == nullptr;
-    }
+    CO_TRY(options.target_is_zero, co_await new_image_is_zero(*target_));
   }
   if (args_.compress) {
     auto* image = static_cast<qcow2::Image*>(target_.get());

@@ -27,7 +27,7 @@ constexpr Command kCommands[] = {
      cmd_convert},
     {"create", "[-q] [-f FMT] [-b FILE [-F FMT]] [-u] [-o OPTIONS] FILE [SIZE]", cmd_create},
     {"dd", "[--image-opts] [-U] [-f FMT] [-O FMT] [bs=SIZE] [count=N] [skip=N] if=FILE of=FILE",
-     nullptr},
+     cmd_dd},
     {"info", "[--image-opts] [-f FMT] [--output=human|json] [--backing-chain] [-U] FILE", cmd_info},
     {"map",
      "[--image-opts] [-f FMT] [--start-offset=N] [--max-length=N] [--output=human|json] [-U] FILE",
@@ -35,12 +35,12 @@ constexpr Command kCommands[] = {
     {"measure",
      "[--output=human|json] [-O FMT] [-o OPTIONS] [--size SIZE | [--image-opts] [-f FMT] "
      "[-l SNAPSHOT] [-U] FILE]",
-     nullptr},
+     cmd_measure},
     {"rebase",
      "[--image-opts] [-U] [-q] [-f FMT] [-t CACHE] [-T CACHE] [-p] [-u] -b FILE [-F FMT] FILE",
      nullptr},
     {"resize", "[--image-opts] [-f FMT] [--preallocation=MODE] [-q] [--shrink] FILE [+|-]SIZE",
-     nullptr},
+     cmd_resize},
     {"snapshot", "[--image-opts] [-U] [-q] [-l | -a NAME | -c NAME | -d NAME] FILE", nullptr},
 };
 

@@ -233,7 +233,8 @@ std::optional<int> parse_convert_arguments(const Context& context, int argc, cha
     return kExitFailure;
   }
   if (args->no_create && !args->options.empty()) {
-    context.warning("-o has no effect when skipping image creation");
+    context.error("-o has no effect when skipping image creation");
+    return kExitFailure;
   }
   args->target = operands.words.back();
   operands.words.pop_back();

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <charconv>
 #include <set>
 
@@ -220,6 +221,10 @@ Result<qcow2::CreateOptions> CreateOptions::for_qcow2() const {
     return make_error(ErrorKind::kInvalid, "Parameter '{}' does not accept value '{}'", parameter,
                       value);
   };
+  if (auto encryption = text("encrypt.format");
+      encryption && *encryption != "aes" && *encryption != "luks") {
+    return bad_value("format", *encryption);
+  }
   for (const char* name : {"encryption", "encrypt.format", "data_file"}) {
     std::optional<std::string> value = text(name);
     if (value && value != "off") {
@@ -258,7 +263,6 @@ Result<qcow2::CreateOptions> CreateOptions::for_qcow2() const {
   } else if (preallocation != "off") {
     return bad_value("preallocation", preallocation);
   }
-  TRY_VOID(qcow2::validate(options));
   return options;
 }
 
@@ -284,6 +288,7 @@ Async<> create_image(Executor& executor, std::string format, std::string path,
     CO_TRY(preallocation, options.raw_preallocation());
   } else {
     CO_TRY(qcow2_options, options.for_qcow2());
+    CO_TRY_VOID(qcow2::validate(qcow2_options));
   }
   block::FileOptions file_options;
   CO_TRY(std::unique_ptr<block::FileNode> file,
@@ -291,17 +296,25 @@ Async<> create_image(Executor& executor, std::string format, std::string path,
   CreatedFile created(path);
   if (raw) {
     uint64_t size = options.number("size").value_or(0);
-    if (size > static_cast<uint64_t>(INT64_MAX) - 511) {
-      co_return make_error(ErrorKind::kInvalid,
-                           "The image size is too large for file format 'raw'");
-    }
-    CO_TRY_VOID(co_await file->truncate(align_up(size, 512), preallocation));
+    Error too_large(ErrorKind::kInvalid, "The image size is too large for file format 'raw'");
+    if (size > static_cast<uint64_t>(INT64_MAX) - 511) co_return too_large;
+    Result<void> sized = co_await file->truncate(align_up(size, 512), preallocation);
+    if (!sized.ok() && sized.error().sys_errno() == EFBIG) co_return too_large;
+    CO_TRY_VOID(std::move(sized));
   } else {
     CO_TRY_VOID(co_await qcow2::create(executor, *file, qcow2_options));
   }
   CO_TRY_VOID(co_await file->close());
   created.keep();
   co_return Result<void>();
+}
+
+Async<bool> new_image_is_zero(block::Node& image) {
+  if (image.backing() != nullptr) co_return false;
+  if (std::string_view(image.format()) == "qcow2") co_return true;
+  ByteRange whole{0, image.size()};
+  CO_TRY(block::Extent first, co_await image.map(whole));
+  co_return first.range == whole && (first.zero || !first.data);
 }
 
 }  // namespace calf::img

@@ -45,6 +45,7 @@ class CreateOptions {
   // " name=value name=value" in the order of the table, defaults included.
   std::string formatting(std::string_view format) const;
 
+  // Not yet validated as a whole.
   Result<qcow2::CreateOptions> for_qcow2() const;
   // Of a raw file.
   Result<block::Preallocation> raw_preallocation() const;
@@ -57,5 +58,9 @@ class CreateOptions {
 // "FILE: ". A file that was made and could not be finished is removed again.
 Async<> create_image(Executor& executor, std::string format, std::string path,
                      const CreateOptions& options);
+
+// Does an image that create_image() just made read as zeroes? (Not on a device, which keeps what
+// was on it, nor above a backing file.) Its size is not 0.
+Async<bool> new_image_is_zero(block::Node& image);
 
 }  // namespace calf::img

@@ -5,6 +5,7 @@
 #include <cctype>
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 
 namespace calf::img {
 namespace {
@@ -75,15 +76,13 @@ Result<uint64_t> parse_size(std::string_view text) {
   if (hex) text.remove_prefix(2);
   std::optional<Digits> whole = take_digits(text, hex ? 16 : 10);
   if (!whole) return malformed();
-  long double fraction = 0;
+  double fraction = 0;
   if (!hex && !text.empty() && text.front() == '.') {
-    text.remove_prefix(1);
-    size_t digits = 0;
-    long double weight = 0.1L;
-    for (; digits < text.size() && text[digits] >= '0' && text[digits] <= '9'; ++digits) {
-      fraction += weight * static_cast<long double>(text[digits] - '0');
-      weight /= 10;
-    }
+    size_t digits = 1;
+    while (digits < text.size() && text[digits] >= '0' && text[digits] <= '9')
+      ++digits;
+    // "0." in front: strtod() takes it with no digits behind it, too.
+    fraction = std::strtod(("0" + std::string(text.substr(0, digits))).c_str(), nullptr);
     text.remove_prefix(digits);
   }
   unsigned shift = 0;
@@ -95,8 +94,8 @@ Result<uint64_t> parse_size(std::string_view text) {
   }
   if (fraction > 0 && shift == 0) return malformed();
   // Half up, as a whole number of bytes.
-  auto extra = static_cast<uint64_t>(
-      std::floor(fraction * static_cast<long double>(uint64_t{1} << shift) + 0.5L));
+  auto extra =
+      static_cast<uint64_t>(std::floor(fraction * static_cast<double>(uint64_t{1} << shift) + 0.5));
   uint64_t value = 0;
   bool overflow = whole->overflow;
   overflow |= __builtin_mul_overflow(whole->value, uint64_t{1} << shift, &value);
