@@ -1,7 +1,8 @@
 // Task<T>: the one coroutine type.
 //
-// A task is lazy: it starts when it is awaited (or handed to an executor) and resumes its awaiter
-// by symmetric transfer when it ends, so chains of any depth use no stack. It runs on the thread of
+// A task is lazy: it starts when it is awaited (or handed to an executor). If it ends without
+// having been suspended, its awaiter simply goes on, so a loop over tasks that need not wait uses
+// no stack, optimised or not; else it resumes its awaiter when it ends. It runs on the thread of
 // the executor that drives it and never moves. A task owns its frame; destroying a task that is
 // suspended in the middle is allowed only when nothing will resume it.
 //
@@ -29,11 +30,14 @@ namespace detail {
 
 struct PromiseBase {
   std::coroutine_handle<> continuation = std::noop_coroutine();
+  // The awaiter is still inside await_suspend(): it finds out itself if the task ends now.
+  bool starting = false;
 
   struct FinalAwaiter {
     bool await_ready() noexcept { return false; }
     template <class P>
     std::coroutine_handle<> await_suspend(std::coroutine_handle<P> self) noexcept {
+      if (self.promise().starting) return std::noop_coroutine();
       return self.promise().continuation;
     }
     void await_resume() noexcept {}
@@ -89,10 +93,13 @@ class [[nodiscard]] Task {
   bool valid() const { return static_cast<bool>(handle_); }
 
   bool await_ready() const noexcept { return false; }
-  std::coroutine_handle<> await_suspend(std::coroutine_handle<> awaiter) noexcept {
+  bool await_suspend(std::coroutine_handle<> awaiter) noexcept {
     assert(handle_);
     handle_.promise().continuation = awaiter;
-    return handle_;
+    handle_.promise().starting = true;
+    handle_.resume();
+    handle_.promise().starting = false;
+    return !handle_.done();
   }
   T await_resume() { return handle_.promise().take(); }
 
