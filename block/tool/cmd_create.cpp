@@ -35,7 +35,8 @@ std::string inner_reason(const std::string& text) {
   return end == std::string::npos ? text : text.substr(end + 3);
 }
 
-// Opens the backing file for its size and, where none was given, its format.
+// Opens the backing file for its size. Where no format was given the error is printed here, and
+// kCancelled returned.
 Result<uint64_t> look_at_backing(const Context& context, const Arguments& args,
                                  const std::string& path, const std::string& backing) {
   ImageArguments image{backing, args.backing_format, false};
@@ -57,9 +58,11 @@ Result<uint64_t> look_at_backing(const Context& context, const Arguments& args,
   Result<void> closed = context.executor.run((*opened)->close());
   if (!closed.ok()) return closed.error();
   if (!args.backing_format) {
-    return Error(ErrorKind::kInvalid, fmt::format("Backing file specified without backing format\n"
-                                                  "Detected format of {}.",
-                                                  format));
+    context.errorf("{}: Backing file specified without backing format", args.name);
+    // Scripts compare this to the letter, the missing newline too.
+    fmt::print(stderr, "Detected format of {}.", format);
+    if (!context.exact()) fmt::print(stderr, " If that is right, say: -F {}\n", format);
+    return Error(ErrorKind::kCancelled, "");
   }
   return size;
 }
@@ -198,7 +201,8 @@ int cmd_create(const Context& context, int argc, char** argv) {
   }
   Result<void> result = run(context, args);
   if (result.ok()) return kExitOk;
-  context.error(result.error());
+  // Cancelled: has been said.
+  if (result.error().kind() != ErrorKind::kCancelled) context.error(result.error());
   return kExitFailure;
 }
 
