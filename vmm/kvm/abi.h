@@ -26,6 +26,10 @@ struct IrqRoutingHeader {
   uint32_t count;
   uint32_t flags;
 };
+// Without the part that only guests with AMX have.
+struct Xsave {
+  uint32_t region[1024];
+};
 static_assert(sizeof(CpuidHeader) == 8 && sizeof(MsrsHeader) == 8 && sizeof(MsrListHeader) == 4 &&
               sizeof(IrqRoutingHeader) == 8);
 
@@ -34,6 +38,8 @@ inline constexpr unsigned long kGetSupportedCpuid = _IOWR(KVMIO, 0x05, CpuidHead
 inline constexpr unsigned long kSetGsiRouting = _IOW(KVMIO, 0x6a, IrqRoutingHeader);
 inline constexpr unsigned long kGetMsrs = _IOWR(KVMIO, 0x88, MsrsHeader);
 inline constexpr unsigned long kSetMsrs = _IOW(KVMIO, 0x89, MsrsHeader);
+inline constexpr unsigned long kGetXsave = _IOR(KVMIO, 0xa4, Xsave);
+inline constexpr unsigned long kSetXsave = _IOW(KVMIO, 0xa5, Xsave);
 inline constexpr unsigned long kSetCpuid = _IOW(KVMIO, 0x90, CpuidHeader);
 
 }  // namespace calf::kvm

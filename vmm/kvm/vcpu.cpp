@@ -108,10 +108,10 @@ Result<void> Vcpu::set_fpu(const kvm_fpu& fpu) {
   return call_void(fd_.get(), KVM_SET_FPU, "KVM_SET_FPU", &fpu);
 }
 Result<Vcpu::XsaveArea> Vcpu::xsave() const {
-  return get<XsaveArea>(fd_.get(), KVM_GET_XSAVE, "KVM_GET_XSAVE");
+  return get<XsaveArea>(fd_.get(), kGetXsave, "KVM_GET_XSAVE");
 }
 Result<void> Vcpu::set_xsave(const XsaveArea& xsave) {
-  return call_void(fd_.get(), KVM_SET_XSAVE, "KVM_SET_XSAVE", &xsave);
+  return call_void(fd_.get(), kSetXsave, "KVM_SET_XSAVE", &xsave);
 }
 Result<kvm_xcrs> Vcpu::xcrs() const {
   return get<kvm_xcrs>(fd_.get(), KVM_GET_XCRS, "KVM_GET_XCRS");
