@@ -82,6 +82,10 @@ void GuestBoot::make_bios() {
           },
   };
   bios_ = std::make_unique<firmware::Bios>(std::move(bios), services);
+  if (auto* console = parts_.chipset.serial(0)) {
+    console->observe_guest_output(
+        [bios = bios_.get()](uint8_t byte) { bios->note_serial_output(byte); });
+  }
   trap_.emplace(*bios_, parts_.run_state);
 }
 

@@ -165,6 +165,7 @@ void Uart16550::write_transmitter(uint8_t value) {
     push_looped_back(value, 0);
   } else {
     output_.put(value);
+    if (observer_) observer_(value);
   }
   // The byte is on its way at once, so the register is empty again.
   if (loopback() || output_.has_room()) state_.thre_interrupt = true;

@@ -19,6 +19,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <optional>
 #include <span>
 
@@ -51,6 +52,11 @@ class Uart16550 final : public ByteDevice {
   std::optional<uint8_t> take_received();
   // Sends as the guest does, without interrupts. Bytes beyond the buffer are dropped and counted.
   void transmit(std::span<const uint8_t> bytes);
+  // `observer` sees each byte that the guest transmits (not those of transmit()), on the vCPU's
+  // thread and with the chip locked: it does not call back. Set before the guest starts.
+  void observe_guest_output(std::function<void(uint8_t)> observer) {
+    observer_ = std::move(observer);
+  }
   // A break condition on the line: a zero character with BI set.
   void receive_break();
 
@@ -110,6 +116,7 @@ class Uart16550 final : public ByteDevice {
   bool line_refused_ CALF_GUARDED_BY(mutex_) = false;  // the channel holds bytes back
   bool irq_level_ CALF_GUARDED_BY(mutex_) = false;
   SerialOutput output_;
+  std::function<void(uint8_t)> observer_;
 };
 
 }  // namespace calf::devices

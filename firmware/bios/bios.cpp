@@ -6,6 +6,7 @@
 #include "firmware/bios/areas.h"
 #include "firmware/bios/boot_service.h"
 #include "firmware/bios/call.h"
+#include "firmware/bios/console_merge.h"
 #include "firmware/bios/deadlines.h"
 #include "firmware/bios/disk_service.h"
 #include "firmware/bios/drive_table.h"
@@ -50,7 +51,8 @@ class Bios::Impl {
       : config_(std::move(config)),
         host_(std::move(services)),
         memory_(host_.memory),
-        screen_(host_.print),
+        console_(host_.clock, host_.print),
+        screen_([this](std::span<const uint8_t> text) { console_.print(text); }),
         video_(screen_, memory_),
         drives_(config_.disks),
         disk_(drives_, memory_, host_.log),
@@ -64,6 +66,7 @@ class Bios::Impl {
 
   Result<void> install() {
     std::lock_guard lock(mutex_);
+    console_.reset();
     screen_.reset();
     drives_.reset();
     deadlines_.reset();
@@ -85,6 +88,7 @@ class Bios::Impl {
     std::lock_guard lock(mutex_);
     auto trap = find_trap(regs.cs, regs.ip);
     if (!trap) return Outcome::kIgnored;
+    console_.settle();
     Call call{regs, memory_, trap->repeated};
     switch (trap->kind) {
       case Trap::Kind::kService:
@@ -105,6 +109,8 @@ class Bios::Impl {
     if (call.flow == Flow::kNoBootDisk) return Outcome::kNoBootDisk;
     return Outcome::kResume;
   }
+
+  void note_serial_output(uint8_t byte) { console_.note_serial(byte); }
 
   std::string text() {
     std::lock_guard lock(mutex_);
@@ -218,6 +224,7 @@ class Bios::Impl {
   const BiosConfig config_;
   const BiosServices host_;
   const RealMemory memory_;
+  ConsoleMerge console_;
   TextScreen screen_;
   VideoService video_;
   DriveTable drives_;
@@ -245,6 +252,9 @@ Result<void> Bios::boot(RealModeRegs& regs) {
 }
 Outcome Bios::handle(RealModeRegs& regs) {
   return impl_->handle(regs);
+}
+void Bios::note_serial_output(uint8_t byte) {
+  impl_->note_serial_output(byte);
 }
 std::string Bios::text() const {
   return impl_->text();

@@ -136,6 +136,10 @@ class Bios {
   // A trap. Any vCPU thread; calls are serialised. Waits for disk I/O, nothing else.
   Outcome handle(RealModeRegs& regs);
 
+  // The guest itself has written `byte` to the serial port where `print` goes: what it also says by
+  // INT 10h is then not printed a second time (see console_merge.h). Any thread; does not wait.
+  void note_serial_output(uint8_t byte);
+
   // The last failure of booting, for people; empty if there was none.
   std::string text() const;
 
