@@ -20,6 +20,24 @@ Result<void> check_block_size(const char* option, uint32_t size) {
                     size);
 }
 
+const char* name_of(BlkType type) {
+  switch (type) {
+    case BlkType::kRead:
+      return "read";
+    case BlkType::kWrite:
+      return "write";
+    case BlkType::kFlush:
+      return "flush";
+    case BlkType::kGetId:
+      return "request for the serial";
+    case BlkType::kDiscard:
+      return "discard";
+    case BlkType::kWriteZeroes:
+      return "write of zeroes";
+  }
+  return "request";
+}
+
 }  // namespace
 
 Result<ErrorPolicy> parse_error_policy(std::string_view text) {
@@ -205,7 +223,7 @@ Task<void> Blk::serve(Blk* self, PendingRequest pending) {
     Result<void> done = co_await self->perform(request);
     if (done.ok()) break;
     if (!self->stops(is_read, done.error())) {
-      status = self->status_of(is_read, done.error());
+      status = self->status_of(request.type, done.error());
       break;
     }
     self->options_.on_stop(done.error());
@@ -281,10 +299,10 @@ bool Blk::stops(bool is_read, const Error& error) const {
   return false;
 }
 
-BlkStatus Blk::status_of(bool is_read, const Error& error) {
+BlkStatus Blk::status_of(BlkType type, const Error& error) {
+  bool is_read = type == BlkType::kRead;
   if (log_limit_.allow()) {
-    log_->error("{}: {} failed: {}", node_->name(), is_read ? "a read" : "a write",
-                error.message());
+    log_->error("{}: a {} of the guest failed: {}", node_->name(), name_of(type), error.message());
   }
   ErrorPolicy policy = is_read ? options_.on_read_error : options_.on_write_error;
   return policy == ErrorPolicy::kIgnore ? BlkStatus::kOk : BlkStatus::kIoError;

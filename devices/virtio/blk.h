@@ -96,7 +96,7 @@ class Blk final : public QueueDevice {
   void finish(const PendingRequest& pending, BlkStatus status, uint32_t data_written);
   void get_id(IoSlice to) const;
   bool stops(bool is_read, const Error& error) const;
-  BlkStatus status_of(bool is_read, const Error& error);
+  BlkStatus status_of(BlkType type, const Error& error);
   bool write_through() const;
 
   block::Node* node_;

@@ -13,20 +13,23 @@ Task<void> QueueRunner::run() {
     int64_t polled = co_await executor_->poll_in(kick_fd_);
     // A poll that fails would fail again at once; without it the queue is deaf.
     if (polled < 0 && !broken_) break_queue("its kicks cannot be waited for");
-    uint64_t kicks = 0;
-    // Nothing to read only means that nothing is to be reset.
-    [[maybe_unused]] ssize_t n = ::read(kick_fd_, &kicks, sizeof kicks);
+    take_kicks();
   }
-  while (in_flight_ != 0)
-    co_await finished_.wait();
+  // The publisher ends after the last finish(), and only its end wakes us. (The usual `while` in
+  // place of this `if` crashes clang 14.)
   publish_.wake_all();
-  while (!publisher_done_)
-    co_await finished_.wait();
+  if (!publisher_done_) co_await publisher_end_.wait();
 }
 
 void QueueRunner::stop() {
   stopping_ = true;
   kick_self();
+}
+
+void QueueRunner::take_kicks() {
+  uint64_t kicks = 0;
+  // Nothing to read only means that nothing is to be reset.
+  [[maybe_unused]] ssize_t n = ::read(kick_fd_, &kicks, sizeof kicks);
 }
 
 void QueueRunner::kick_self() {
@@ -80,7 +83,6 @@ void QueueRunner::finish(uint16_t head, uint32_t written) {
     full_ = false;
     kick_self();
   }
-  if (stopping_ && in_flight_ == 0) finished_.wake_all();
 }
 
 void QueueRunner::fail(uint16_t head, std::string_view why) {
@@ -100,7 +102,7 @@ Task<void> QueueRunner::publish_batches() {
     }
   }
   publisher_done_ = true;
-  finished_.wake_all();
+  publisher_end_.wake_all();
 }
 
 }  // namespace calf::virtio

@@ -38,7 +38,7 @@ class QueueRunner {
         kick_fd_(kick_fd),
         notifier_(&notifier),
         consumer_(&consumer),
-        finished_(executor),
+        publisher_end_(executor),
         publish_(executor) {}
 
   // Works until stop() was called and everything in flight has ended.
@@ -56,6 +56,7 @@ class QueueRunner {
  private:
   void walk();
   void break_queue(std::string_view why);
+  void take_kicks();
   void kick_self();
   Task<void> publish_batches();
 
@@ -70,8 +71,8 @@ class QueueRunner {
   bool full_ = false;   // the walk stopped because the ring's worth of chains is in flight
   bool dirty_ = false;  // used elements wait for the publisher
   bool publisher_done_ = false;
-  WaitQueue finished_;  // run() waits here for the end of what is in flight, and of the publisher
-  WaitQueue publish_;   // the publisher waits here
+  WaitQueue publisher_end_;  // run() waits here
+  WaitQueue publish_;        // the publisher waits here
 };
 
 }  // namespace calf::virtio
