@@ -14,7 +14,6 @@ namespace {
 using test::Bytes;
 using test::pattern;
 
-
 class Model : public test::ImageBench {
  public:
   explicit Model(uint64_t seed) : random_(seed), seed_(seed) {}
