@@ -44,7 +44,7 @@ bool disk_open(struct disk* disk, u32 index, u32 cpus) {
   memset(disk, 0, sizeof *disk);
   struct virtio* v = &disk->virtio;
   if (!virtio_open(v, VIRTIO_BLK, index, wanted)) return false;
-  v->interrupts = param_flag("irq", false);
+  v->interrupts = param_flag("irq", pci_capability(v->slot, CAPABILITY_MSIX, 0) != 0);
 
   disk->capacity = disk_capacity(disk);
   disk->seg_max = virtio_has(v, BLK_F_SEG_MAX) ? MMIO32(v->config + SEG_MAX) : 1;

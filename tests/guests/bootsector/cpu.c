@@ -25,7 +25,7 @@ static u32 finished;
 static void (*current_work)(u32, void*);
 static void* current_context;
 static u32 current_count;
-static u32 generation;
+static u32 generation, first_apic_id;
 static u32 apic_ids[MAX_CPUS];
 
 void lock_take(struct lock* lock) {
@@ -63,6 +63,15 @@ void guest_exception(u64 vector, u64 error, u64 rip, u64 cr2, u64 rsp) {
   fail("exception %u error %x rip %x cr2 %x rsp %x", vector, error, rip, cr2, rsp);
 }
 
+static const u32 kWakeUp = 0x4030, kEverybodyElse = 3 << 18;  // vector 0x30
+
+static void send(u32 apic_id, u32 command) {
+  MMIO32(APIC + APIC_ICR_HIGH) = apic_id << 24;
+  MMIO32(APIC + APIC_ICR_LOW) = command;
+  while ((MMIO32(APIC + APIC_ICR_LOW) & 1 << 12) != 0)
+    pause();
+}
+
 void cpu_main(u32 cpu) {
   asm volatile("fninit");
   MMIO32(APIC + APIC_SPURIOUS) = 0x1FF;
@@ -75,6 +84,7 @@ void cpu_main(u32 cpu) {
     if (cpu >= current_count) trap(TRAP_PARK);
     current_work(cpu, current_context);
     __atomic_add_fetch(&finished, 1, __ATOMIC_SEQ_CST);
+    send(first_apic_id, kWakeUp);
   }
 }
 
@@ -88,13 +98,6 @@ static void prepare(u32 cpu) {
   u64* entry = &gdt[TSS_SELECTOR / 8 + 2 * cpu];
   entry[0] = (TSS_SIZE - 1) | (tss & 0xFFFFFF) << 16 | 0x89ull << 40 | (tss >> 24 & 0xFF) << 56;
   entry[1] = tss >> 32;
-}
-
-static void send(u32 apic_id, u32 command) {
-  MMIO32(APIC + APIC_ICR_HIGH) = apic_id << 24;
-  MMIO32(APIC + APIC_ICR_LOW) = command;
-  while ((MMIO32(APIC + APIC_ICR_LOW) & 1 << 12) != 0)
-    pause();
 }
 
 static bool wait_for(u32 count, u64 ticks) {
@@ -117,12 +120,12 @@ u32 cpus_start(u32 wanted) {
   memcpy((void*)TRAMPOLINE_ADDRESS, trampoline, (u64)(trampoline_end - trampoline));
   MMIO32(APIC + APIC_SPURIOUS) = 0x1FF;
 
-  const u32 init = 0x4500, sipi = 0x4600 | TRAMPOLINE_ADDRESS >> 12, everybody_else = 3 << 18;
+  const u32 init = 0x4500, sipi = 0x4600 | TRAMPOLINE_ADDRESS >> 12;
   if (listed == 0) {
     if (wanted <= 1) return 1;
-    send(0, init | everybody_else);
+    send(0, init | kEverybodyElse);
     wait_for(MAX_CPUS, init_delay);
-    send(0, sipi | everybody_else);
+    send(0, sipi | kEverybodyElse);
     wait_for(MAX_CPUS, 20 * init_delay);
     return running;
   }

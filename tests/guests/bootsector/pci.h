@@ -4,6 +4,8 @@
 
 #include "guest.h"
 
+enum { CAPABILITY_MSIX = 0x11 };
+
 struct pci_device {
   u8 slot;  // device << 3 | function
   u16 vendor, id;

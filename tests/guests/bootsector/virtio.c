@@ -20,7 +20,7 @@ enum {
 enum { ACKNOWLEDGE = 1, DRIVER = 2, DRIVER_OK = 4, FEATURES_OK = 8 };
 enum { CAP_COMMON = 1, CAP_NOTIFY = 2, CAP_ISR = 3, CAP_DEVICE = 4 };
 enum { DESC_NEXT = 1, DESC_WRITE = 2, DESC_INDIRECT = 4 };
-enum { CAPABILITY_VENDOR = 0x09, CAPABILITY_MSIX = 0x11, FIRST_VECTOR = 0x40, NO_VECTOR = 0xFFFF };
+enum { CAPABILITY_VENDOR = 0x09, FIRST_VECTOR = 0x40, NO_VECTOR = 0xFFFF };
 
 // Address of what a vendor capability points to, its BAR moved first when `move-bars` asks for it;
 // 0 when it is not there.
@@ -40,7 +40,7 @@ static u64 structure(struct virtio* device, u8 type, u8* capability, u32* length
   return 0;
 }
 
-// Each memory BAR to a place of its own below the top of the 32-bit window.
+// Each memory BAR to a place of its own in what every machine has as its PCI window.
 static void move_bars(u8 slot, u64 to) {
   for (u32 index = 0; index < 6; index++) {
     u32 low = pci_read(slot, (u16)(0x10 + 4 * index), 4);
@@ -58,7 +58,7 @@ bool virtio_open(struct virtio* device, u16 id, u32 index, u64 wanted) {
   memset(device, 0, sizeof *device);
   if (!pci_find(VIRTIO_VENDOR, id, index, &found)) return false;
   device->slot = found.slot;
-  if (param_flag("move-bars", false)) move_bars(found.slot, 0xF0000000 + MIB * found.slot);
+  if (param_flag("move-bars", false)) move_bars(found.slot, 0xD0000000 + MIB * found.slot);
   pci_write(found.slot, 4, 2, (pci_read(found.slot, 4, 2) & 0xFFFF) | 6);  // memory, bus master
 
   u8 capability;
