@@ -74,7 +74,7 @@ struct Machine::Parts {
   // ---- Running ----
   Result<void> start();
   void on_request(const Request& request);
-  void reset_in_place();
+  void reset_in_place(devices::ResetReason reason);
   void end(EndReason reason, std::string text = {});
   // Everything stops, images are closed; errors go to `result`.
   void shut_down();
@@ -107,6 +107,7 @@ struct Machine::Parts {
   std::vector<std::unique_ptr<VcpuLoop>> loops;
   std::unique_ptr<devices::Timer> time_limit;
   RunResult result;
+  RateLimit triple_fault_log{3};
   bool ended = false;
   bool powered_off = false;  // under no_shutdown: the guest is gone, the process waits for stop()
 };
@@ -303,7 +304,7 @@ void Machine::Parts::on_request(const Request& request) {
   switch (request.kind) {
     case Request::Kind::kReset:
       if (powered_off) return;
-      if (!config.no_reboot) return reset_in_place();
+      if (!config.no_reboot) return reset_in_place(request.reset_reason);
       return end(request.reset_reason == devices::ResetReason::kTripleFault
                      ? EndReason::kTripleFault
                      : EndReason::kReset);
@@ -327,7 +328,10 @@ void Machine::Parts::on_request(const Request& request) {
   }
 }
 
-void Machine::Parts::reset_in_place() {
+void Machine::Parts::reset_in_place(devices::ResetReason reason) {
+  if (reason == devices::ResetReason::kTripleFault && triple_fault_log.allow()) {
+    host.log.warning("the guest triple-faulted and starts again (-no-reboot ends it instead)");
+  }
   ++result.statistics.resets;
   auto again = [this]() -> Result<void> {
     TRY_VOID(pci->reset());
@@ -366,6 +370,7 @@ void Machine::Parts::collect_statistics() {
     result.statistics.exits += counters.exits;
     result.statistics.io_exits += counters.io;
     result.statistics.mmio_exits += counters.mmio;
+    result.statistics.bios_calls += counters.bios;
     result.statistics.completed_instructions += counters.completed;
   }
 }

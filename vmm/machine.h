@@ -47,7 +47,8 @@ struct Statistics {
   uint64_t exits = 0;
   uint64_t io_exits = 0;
   uint64_t mmio_exits = 0;
-  uint64_t completed_instructions = 0;  // finished for KVM's emulator
+  uint64_t bios_calls = 0;
+  uint64_t completed_instructions = 0;  // exits at which KVM's emulator was helped out
   uint64_t resets = 0;
 };
 

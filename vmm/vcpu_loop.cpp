@@ -52,9 +52,11 @@ void VcpuLoop::dispatch() {
       return handle_system_event();
     case KVM_EXIT_INTERNAL_ERROR:
     case KVM_EXIT_DEBUG:
+      count(counters_.completed);
       return ask(context_.completer);
     case KVM_EXIT_X86_WRMSR:
       half_done_ = true;
+      count(counters_.completed);
       return ask(context_.completer);
     case KVM_EXIT_HLT:   // only with a LAPIC of ours
     case KVM_EXIT_INTR:  // a signal
@@ -73,6 +75,7 @@ void VcpuLoop::handle_io() {
   bool out = page.io.direction == KVM_EXIT_IO_OUT;
   if (out && port == firmware::kTrapPort && context_.bios != nullptr) {
     half_done_ = false;  // the handler completes it
+    count(counters_.bios);
     return ask(context_.bios);
   }
   std::span<uint8_t> data = vcpu_.io_data();
@@ -118,7 +121,6 @@ void VcpuLoop::ask(ExitHandler* handler) {
   Result<ExitHandler::Verdict> verdict = handler->handle(vcpu_, index_);
   if (!verdict.ok()) return context_.run_state.fail(verdict.error().message());
   if (*verdict != ExitHandler::Verdict::kResume) return die();
-  count(counters_.completed);
 }
 
 void VcpuLoop::die() {

@@ -51,7 +51,8 @@ class VcpuLoop {
     std::atomic<uint64_t> exits{0};
     std::atomic<uint64_t> io{0};
     std::atomic<uint64_t> mmio{0};
-    std::atomic<uint64_t> completed{0};
+    std::atomic<uint64_t> bios{0};       // calls, part of `io`
+    std::atomic<uint64_t> completed{0};  // exits that the completer was asked about
   };
 
   VcpuLoop(kvm::Vcpu& vcpu, unsigned index, VcpuContext context)
