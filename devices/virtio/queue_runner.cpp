@@ -10,11 +10,14 @@ Task<void> QueueRunner::run() {
   executor_->spawn(publish_batches());
   while (!stopping_) {
     walk();
+    if (broken_) break;
     int64_t polled = co_await executor_->poll_in(kick_fd_);
     // A poll that fails would fail again at once; without it the queue is deaf.
-    if (polled < 0 && !broken_) break_queue("its kicks cannot be waited for");
+    if (polled < 0) break_queue("its kicks cannot be waited for");
     take_kicks();
   }
+  // The kicks of a broken queue wake nobody.
+  if (!stopping_) co_await stopped_.wait();
   // The publisher ends after the last finish(), and only its end wakes us. (The usual `while` in
   // place of this `if` crashes clang 14.)
   publish_.wake_all();
@@ -23,6 +26,7 @@ Task<void> QueueRunner::run() {
 
 void QueueRunner::stop() {
   stopping_ = true;
+  stopped_.wake_all();
   kick_self();
 }
 

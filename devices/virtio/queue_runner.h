@@ -38,6 +38,7 @@ class QueueRunner {
         kick_fd_(kick_fd),
         notifier_(&notifier),
         consumer_(&consumer),
+        stopped_(executor),
         publisher_end_(executor),
         publish_(executor) {}
 
@@ -71,6 +72,7 @@ class QueueRunner {
   bool full_ = false;   // the walk stopped because the ring's worth of chains is in flight
   bool dirty_ = false;  // used elements wait for the publisher
   bool publisher_done_ = false;
+  WaitQueue stopped_;        // run() waits here, for stop(), when the queue is broken
   WaitQueue publisher_end_;  // run() waits here
   WaitQueue publish_;        // the publisher waits here
 };

@@ -172,10 +172,9 @@ TEST_F(BlkTest, ResizeIsAConfigurationChange) {
   make_disk();
   start(kAllBlkFeatures);
   uint64_t generation = guest->common(offsetof(CommonConfig, config_generation), 1);
-  EXPECT_TRUE(
-      thread.executor()
-          .run_blocking(node->truncate(kDiskSize * 2, block::Preallocation::kOff))
-          .ok());
+  EXPECT_TRUE(thread.executor()
+                  .run_blocking(node->truncate(kDiskSize * 2, block::Preallocation::kOff))
+                  .ok());
   blk->resized();
   ASSERT_TRUE(msi.wait([](const auto& sent) { return sent.count({kMsiAddress, 0}) != 0; }));
   EXPECT_NE(guest->common(offsetof(CommonConfig, config_generation), 1), generation);
