@@ -379,6 +379,11 @@ void Machine::Parts::shut_down() {
   if (group) group->quit();
   collect_statistics();
   if (pci) pci->stop();
+  // The kernel needs as long for this as the disks for their last writes.
+  std::thread kvm_closer([this] {
+    vcpus.clear();
+    vm->close();
+  });
   if (chipset) chipset->flush();
   for (auto& disk : disks) {
     Result<void> closed = disk->close();
@@ -388,6 +393,7 @@ void Machine::Parts::shut_down() {
     if (!result.text.empty()) result.text += '\n';
     result.text += closed.error().message();
   }
+  kvm_closer.join();
 }
 
 Machine::Parts::~Parts() {

@@ -18,6 +18,10 @@ class Vm {
  public:
   Vm(Fd fd, size_t run_size) : fd_(std::move(fd)), run_size_(run_size) {}
 
+  // Gives the virtual machine back to the kernel, which takes milliseconds; its vCPUs are gone.
+  // Calls after this fail.
+  void close() { fd_.reset(); }
+
   // ---- Memory ----
   // `host` stays mapped as long as the slot. Writes of the guest to a read-only slot are MMIO
   // exits.
