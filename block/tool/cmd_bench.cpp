@@ -30,13 +30,11 @@ std::optional<uint64_t> plain_number(const std::string& text, uint64_t max) {
 }
 
 void print_plan(const ops::BenchOptions& b) {
-  fmt::print(
-      "Sending {} {} requests, {} bytes each, {} in parallel (starting at offset {}, step size "
+  put("Sending {} {} requests, {} bytes each, {} in parallel (starting at offset {}, step size "
       "{})\n",
       b.count, b.write ? "write" : "read", b.size, b.depth, b.offset, b.step);
   if (b.flush_interval != 0) {
-    fmt::print("Sending {}flush every {} requests\n", b.drain ? "" : "non-draining ",
-               b.flush_interval);
+    put("Sending {}flush every {} requests\n", b.drain ? "" : "non-draining ", b.flush_interval);
   }
   std::fflush(stdout);
 }
@@ -62,7 +60,7 @@ Task<int> run(const Context& context, const Arguments& args, JobMonitor& monitor
       co_await ops::bench(context.executor, **node, args.bench, monitor.control());
   std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
   if (result.ok()) {
-    fmt::print("Run completed in {:.3f} seconds.\n", seconds.count());
+    put("Run completed in {:.3f} seconds.\n", seconds.count());
   } else {
     context.error(result.error());
   }

@@ -107,7 +107,7 @@ int run_checks(const Context& context, qcow2::Image& image, const Arguments& arg
   if (!result.ok()) return failed(result.error());
   if (result->corruptions_fixed != 0 || result->leaks_fixed != 0) {
     if (!args.json && !args.quiet) {
-      fmt::print("{}", repaired_text(*result));
+      put("{}", repaired_text(*result));
       std::fflush(stdout);
     }
     Result<qcow2::CheckResult> again = check_once(context, image, qcow2::Repair::kNone);

@@ -52,7 +52,7 @@ int report_failure(const Context& context, const Arguments& args, const Error& e
 Task<int> compare_nodes(const Context& context, const Arguments& args, JobMonitor& monitor,
                         block::Node& first, block::Node& second) {
   auto say = [&](const std::string& line) {
-    if (!args.quiet) fmt::print("{}\n", line);
+    if (!args.quiet) put("{}\n", line);
   };
   uint64_t common = std::min(first.size(), second.size());
   bool same_size = first.size() == second.size();

@@ -60,8 +60,8 @@ Result<uint64_t> look_at_backing(const Context& context, const Arguments& args,
   if (!args.backing_format) {
     context.errorf("{}: Backing file specified without backing format", args.name);
     // Scripts compare this to the letter, the missing newline too.
-    fmt::print(stderr, "Detected format of {}.", format);
-    if (!context.exact()) fmt::print(stderr, " If that is right, say: -F {}\n", format);
+    put_error("Detected format of {}.", format);
+    if (!context.exact()) put_error(" If that is right, say: -F {}\n", format);
     return Error(ErrorKind::kCancelled, "");
   }
   return size;
@@ -125,8 +125,7 @@ Result<void> run(const Context& context, Arguments& args) {
   }
 
   if (!args.quiet) {
-    fmt::print("Formatting '{}', fmt={}{}\n", args.name, args.format,
-               options.formatting(args.format));
+    put("Formatting '{}', fmt={}{}\n", args.name, args.format, options.formatting(args.format));
     std::fflush(stdout);
   }
   Result<void> made =

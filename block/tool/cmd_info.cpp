@@ -23,10 +23,17 @@ Result<ImageDescription> look_at(const Context& context, block::OpenSpec spec,
   spec.info_only = true;
   spec.open_backing = false;
   std::string path = spec.filename;
-  TRY(auto node,
-      context.executor.run(block::open_chain(context.executor, context.formats, std::move(spec))));
-  ImageDescription image = describe(*node, name, path);
-  TRY_VOID(context.executor.run(node->close()));
+  Result<std::unique_ptr<block::Node>> node =
+      context.executor.run(block::open_chain(context.executor, context.formats, spec));
+  // Somebody writes it. The header is worth a look all the same; qemu-img wants to be told.
+  if (!node.ok() && node.error().kind() == ErrorKind::kLocked && !context.exact()) {
+    context.note(fmt::format("'{}' is in use, this is its present state:", name));
+    spec.force_share = true;
+    node = context.executor.run(block::open_chain(context.executor, context.formats, spec));
+  }
+  if (!node.ok()) return std::move(node.error());
+  ImageDescription image = describe(**node, name, path);
+  TRY_VOID(context.executor.run((*node)->close()));
   return image;
 }
 

@@ -27,8 +27,7 @@ std::string hex(uint64_t value) {
 
 void print_json(const ops::ChainExtent& e, bool first) {
   std::string offset = e.host_offset ? fmt::format(", \"offset\": {}", *e.host_offset) : "";
-  fmt::print(
-      "{}{{ \"start\": {}, \"length\": {}, \"depth\": {}, \"present\": {}, \"zero\": {}, "
+  put("{}{{ \"start\": {}, \"length\": {}, \"depth\": {}, \"present\": {}, \"zero\": {}, "
       "\"data\": {}{}}}",
       first ? "" : ",\n", e.range.offset, e.range.length, e.depth, e.present, e.zero, e.data,
       offset);
@@ -57,8 +56,8 @@ class HumanTable {
   }
   void flush() {
     if (pending_.range.empty()) return;
-    fmt::print("{:<16}{:<16}{:<16}{}\n", hex(pending_.range.offset), hex(pending_.range.length),
-               hex(*pending_.host_offset), quote_for_terminal(*pending_.host_file));
+    put("{:<16}{:<16}{:<16}{}\n", hex(pending_.range.offset), hex(pending_.range.length),
+        hex(*pending_.host_offset), quote_for_terminal(*pending_.host_file));
     pending_.range.length = 0;
   }
 
@@ -79,9 +78,9 @@ Result<void> list_extents(const Context& context, block::Node& node, const Argum
     return {};
   };
   if (args.json) {
-    fmt::print("[");
+    put("[");
   } else {
-    fmt::print("{:<16}{:<16}{:<16}{}\n", "Offset", "Length", "Mapped to", "File");
+    put("{:<16}{:<16}{:<16}{}\n", "Offset", "Length", "Mapped to", "File");
   }
   Result<void> walked = context.executor.run(ops::map_extents(context.executor, node, range, emit));
   if (!walked.ok() && walked.error().kind() != ErrorKind::kUnsupported) {
@@ -95,7 +94,7 @@ Result<void> list_extents(const Context& context, block::Node& node, const Argum
       nothing.range.offset = args.start;
       print_json(nothing, true);
     }
-    fmt::print("]\n");
+    put("]\n");
   }
   return {};
 }

@@ -71,12 +71,12 @@ void print(const Answer& answer, bool json) {
     if (answer.bitmaps) object.add("bitmaps", *answer.bitmaps);
     object.add("required", answer.size.required);
     object.add("fully-allocated", answer.size.fully_allocated);
-    fmt::print("{}", object.to_json());
+    put("{}", object.to_json());
     return;
   }
-  fmt::print("required size: {}\nfully allocated size: {}\n", answer.size.required,
-             answer.size.fully_allocated);
-  if (answer.bitmaps) fmt::print("bitmaps size: {}\n", *answer.bitmaps);
+  put("required size: {}\nfully allocated size: {}\n", answer.size.required,
+      answer.size.fully_allocated);
+  if (answer.bitmaps) put("bitmaps size: {}\n", *answer.bitmaps);
 }
 
 int run(const Context& context, const Arguments& args) {

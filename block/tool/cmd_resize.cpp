@@ -137,7 +137,7 @@ int cmd_resize(const Context& context, int argc, char** argv) {
 
   Result<void> result = context.executor.run(resize(context, args));
   if (result.ok()) {
-    if (!args.quiet) fmt::print("Image resized.\n");
+    if (!args.quiet) put("Image resized.\n");
     return kExitOk;
   }
   if (result.error().kind() == ErrorKind::kCancelled) {

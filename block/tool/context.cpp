@@ -26,6 +26,11 @@ std::string quoted_lines(std::string_view text) {
 
 }  // namespace
 
+void write_text(FILE* file, std::string_view text) {
+  // A failure stays in the stream's error flag.
+  [[maybe_unused]] size_t n = std::fwrite(text.data(), 1, text.size(), file);
+}
+
 void Context::error(std::string_view text) const {
   to_stderr(program_ + ": " + quoted_lines(text));
 }

@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include <cstdio>
 #include <string>
 #include <string_view>
 
@@ -16,6 +17,18 @@ namespace calf::img {
 // Exit codes that more than one subcommand has.
 constexpr int kExitOk = 0;
 constexpr int kExitFailure = 1;
+
+// Text on stdout and stderr. Unlike fmt::print() these do not throw when the reader has gone (main
+// looks at stdout's state at the end).
+void write_text(FILE* file, std::string_view text);
+template <class... Args>
+void put(fmt::format_string<Args...> format, Args&&... args) {
+  write_text(stdout, fmt::format(format, std::forward<Args>(args)...));
+}
+template <class... Args>
+void put_error(fmt::format_string<Args...> format, Args&&... args) {
+  write_text(stderr, fmt::format(format, std::forward<Args>(args)...));
+}
 
 class Context {
  public:

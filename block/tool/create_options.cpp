@@ -161,9 +161,9 @@ std::vector<OptionDescription> create_options(std::string_view format, bool prot
 
 void print_create_options(std::string_view format, bool with_file) {
   if (with_file) {
-    fmt::print("Supported options:\n");
+    put("Supported options:\n");
   } else {
-    fmt::print("Supported {} options:\n", format);
+    put("Supported {} options:\n", format);
   }
   std::set<std::string> lines;
   for (const OptionDescription& option : create_options(format, with_file)) {
@@ -171,10 +171,9 @@ void print_create_options(std::string_view format, bool with_file) {
     lines.insert(fmt::format("{:<24} - {}", name, option.help));
   }
   for (const std::string& line : lines)
-    fmt::print("{}\n", line);
+    put("{}\n", line);
   if (!with_file) {
-    fmt::print(
-        "\nThe protocol level may support further options.\n"
+    put("\nThe protocol level may support further options.\n"
         "Specify the target filename to include those options.\n");
   }
 }

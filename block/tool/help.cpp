@@ -32,27 +32,27 @@ convert       -c compresses, -B keeps a backing file below the new image, -n wri
 void print_version(const Context& context) {
   if (context.exact()) {
     // What scripts read the version of the interface from.
-    fmt::print("qemu-img version 7.2.0 (calf {})\n", CALF_VERSION);
+    put("qemu-img version 7.2.0 (calf {})\n", CALF_VERSION);
   } else {
-    fmt::print("{} version {} (commands of qemu-img 7.2)\n", context.program(), CALF_VERSION);
+    put("{} version {} (commands of qemu-img 7.2)\n", context.program(), CALF_VERSION);
   }
-  fmt::print("Copyright (c) 2026 the calf authors, MIT licence\n");
+  put("Copyright (c) 2026 the calf authors, MIT licence\n");
 }
 
 void print_help(const Context& context) {
   print_version(context);
-  fmt::print("usage: {} [standard options] command [command options]\n", context.program());
-  fmt::print("Makes, converts, checks and shows disk images.\n\n");
-  fmt::print("  -h, --help      this text\n  -V, --version   version and licence\n");
-  fmt::print("  -T, --trace     accepted for the sake of scripts, without effect\n\nCommands:\n");
+  put("usage: {} [standard options] command [command options]\n", context.program());
+  put("Makes, converts, checks and shows disk images.\n\n");
+  put("  -h, --help      this text\n  -V, --version   version and licence\n");
+  put("  -T, --trace     accepted for the sake of scripts, without effect\n\nCommands:\n");
   for (const Command& command : commands()) {
-    fmt::print("  {} {}{}\n", command.name, command.synopsis,
-               command.run == nullptr ? "   (not supported yet)" : "");
+    put("  {} {}{}\n", command.name, command.synopsis,
+        command.run == nullptr ? "   (not supported yet)" : "");
   }
-  fmt::print("{}\nSupported formats:", kNotes);
+  put("{}\nSupported formats:", kNotes);
   for (const auto& driver : context.formats.drivers())
-    fmt::print(" {}", driver->name());
-  fmt::print("\n");
+    put(" {}", driver->name());
+  put("\n");
 }
 
 }  // namespace calf::img

@@ -76,14 +76,15 @@ int main(int argc, char** argv) {
   std::string program = base_name(argc > 0 ? argv[0] : "calf-img");
   auto executor = Executor::create();
   if (!executor.ok()) {
-    fmt::print(stderr, "{}: {}\n", program, executor.error().message());
+    put_error("{}: {}\n", program, executor.error().message());
     return kExitFailure;
   }
   block::FormatTable formats = block::known_formats();
   Context context(program, **executor, formats);
   int code = run(context, argc, argv);
-  if (std::fflush(stdout) != 0 && code == kExitOk) {
-    fmt::print(stderr, "{}: could not write the output\n", program);
+  bool lost = std::fflush(stdout) != 0 || std::ferror(stdout) != 0;
+  if (lost && code == kExitOk) {
+    put_error("{}: could not write the output\n", program);
     return kExitFailure;
   }
   return code;

@@ -52,7 +52,7 @@ Operands parse_options(const Context& context, int argc, char** argv,
 
 std::optional<int> check_object(const Context& context, const std::string& definition) {
   if (definition == "help" || definition == "?") {
-    fmt::print("List of user creatable objects:\n  secret\n");
+    put("List of user creatable objects:\n  secret\n");
     return kExitOk;
   }
   Result<OptionList> list = OptionList::parse(definition, "qom-type");
@@ -66,8 +66,7 @@ std::optional<int> check_object(const Context& context, const std::string& defin
     return kExitFailure;
   }
   if (list->wants_help()) {
-    fmt::print(
-        "secret options:\n  data=<string>\n  file=<string>\n  format=<QCryptoSecretFormat>\n"
+    put("secret options:\n  data=<string>\n  file=<string>\n  format=<QCryptoSecretFormat>\n"
         "  iv=<string>\n  keyid=<string>\n");
     return kExitOk;
   }

@@ -6,6 +6,7 @@ calf=$(realpath "$1")
 for tool in qemu-img qemu-io; do
   command -v $tool >/dev/null || { echo "SKIPPED: $tool (package qemu-utils) is missing"; exit 77; }
 done
+"$calf" --version >/dev/null || { echo "$calf does not run"; exit 1; }
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work" || exit 1

@@ -6,6 +6,7 @@ calf=$(realpath "$1")
 for tool in qemu-img qemu-io; do
   command -v $tool >/dev/null || { echo "SKIPPED: $tool (package qemu-utils) is missing"; exit 77; }
 done
+"$calf" --version >/dev/null || { echo "$calf does not run"; exit 1; }
 work=$(mktemp -d)
 cd "$work" || exit 1
 holder=
@@ -51,13 +52,19 @@ qemu-img create -q -f qcow2 -b base.qcow2 -F qcow2 b.qcow2
 qemu-img create -q -f raw r.raw 1M
 
 hold qemu-io a.qcow2
-expect 1 "Failed to get shared \"write\" lock" "$calf" info a.qcow2
-expect 1 "Is another process using the image [a.qcow2]?" "$calf" info a.qcow2
-expect 1 "qemu-io (PID $holder) has it open." "$calf" info a.qcow2
+expect 1 "Failed to get shared \"write\" lock" "$calf" map a.qcow2
+expect 1 "Is another process using the image [a.qcow2]?" "$calf" map a.qcow2
+expect 1 "qemu-io (PID $holder) has it open." "$calf" map a.qcow2
+expect 0 "is in use, this is its present state" "$calf" info a.qcow2
 expect 0 "virtual size" "$calf" info -U a.qcow2
 expect 1 "Failed to get \"write\" lock" "$calf" resize a.qcow2 2M
 expect 1 "Failed to get \"write\" lock" "$calf" create -f qcow2 a.qcow2 1M
 expect 1 "Failed to get \"write\" lock" "$calf" resize base.qcow2 2M
+# Called by qemu-img's name it says what qemu-img says.
+ln -s "$calf" qemu-img
+./qemu-img info a.qcow2 >ours 2>&1 && fail "info under qemu-img's name is not refused"
+qemu-img info a.qcow2 >theirs 2>&1
+cmp -s ours theirs || fail "the refusal is not qemu-img's: $(cat ours)"
 # The base can be read, the other overlay written.
 expect 0 "No errors" "$calf" check base.qcow2
 expect 0 "Image resized" "$calf" resize b.qcow2 2M
@@ -79,7 +86,7 @@ sleep 0.3
 expect 1 "Failed to get shared \"write\" lock" qemu-img info target.qcow2
 expect 1 "Failed to get \"write\" lock" qemu-io -c "write 0 64k" target.qcow2
 expect 0 "virtual size" qemu-img info -U target.qcow2
-expect 1 "(PID $holder) has it open" "$calf" info target.qcow2
+expect 1 "(PID $holder) has it open" "$calf" map target.qcow2
 # Ctrl-C: the target stays consistent.
 kill -INT $holder
 wait $holder

@@ -1,0 +1,206 @@
+#include "block/ops/copy.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <random>
+
+#include "tests/block/test_files.h"
+#include "tests/ops/memory_node.h"
+
+namespace calf::ops {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+class CopyTest : public testing::Test {
+ protected:
+  static constexpr size_t kSize = (4 << 20) + 1536;
+
+  void SetUp() override {
+    executor_ = make_executor();
+    source_ = std::make_unique<MemoryNode>(*executor_, kSize);
+    target_ = std::make_unique<MemoryNode>(*executor_, kSize);
+    control_.progress = [this](uint64_t done, uint64_t total) {
+      EXPECT_LE(done, total);
+      EXPECT_GE(done, progress_);
+      progress_ = done;
+    };
+    control_.warning = [this](std::string_view line) { warnings_.emplace_back(line); };
+  }
+  // Runs of data and of zeroes of all sizes.
+  void fill_source(unsigned seed) {
+    std::mt19937 random(seed);
+    size_t at = 0;
+    while (at < kSize) {
+      size_t run = std::min<size_t>(1 + random() % (random() % 4 == 0 ? 300000 : 9000), kSize - at);
+      int value = random() % 2 == 0 ? 0 : static_cast<int>(1 + random() % 255);
+      std::memset(source_->bytes().data() + at, value, run);
+      at += run;
+    }
+  }
+  Result<void> copy_all(const CopyOptions& options) {
+    progress_ = 0;
+    CopySource from{source_.get(), 0};
+    return executor_->run(copy(*executor_, from, kSize, *target_, options, control_, kSize));
+  }
+
+  std::unique_ptr<Executor> executor_;
+  std::unique_ptr<MemoryNode> source_;
+  std::unique_ptr<MemoryNode> target_;
+  JobControl control_;
+  uint64_t progress_ = 0;
+  std::vector<std::string> warnings_;
+};
+
+TEST_F(CopyTest, EveryCombinationOfOptionsCopies) {
+  unsigned seed = 1;
+  for (unsigned parallel : {1U, 8U}) {
+    for (bool out_of_order : {false, true}) {
+      for (uint64_t sparse : {uint64_t{0}, uint64_t{512}, uint64_t{4096}, uint64_t{65536}}) {
+        for (uint32_t cluster : {0U, 512U, 65536U, 2U << 20}) {
+          for (bool zero : {false, true}) {
+            fill_source(++seed);
+            std::fill(target_->bytes().begin(), target_->bytes().end(),
+                      zero ? uint8_t{0} : uint8_t{0xee});
+            target_->set_cluster_size(cluster);
+            CopyOptions options;
+            options.parallel = parallel;
+            options.out_of_order = out_of_order;
+            options.sparse = sparse;
+            options.target_is_zero = zero;
+            ASSERT_TRUE(copy_all(options).ok());
+            ASSERT_TRUE(source_->bytes() == target_->bytes())
+                << parallel << out_of_order << " sparse " << sparse << " cluster " << cluster
+                << " zero " << zero;
+            EXPECT_EQ(progress_, kSize);
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_F(CopyTest, WritesInTheOrderOfTheDisk) {
+  fill_source(3);
+  CopyOptions options;
+  options.target_is_zero = true;
+  ASSERT_TRUE(copy_all(options).ok());
+  EXPECT_GT(target_->writes.size(), 10);
+  for (size_t i = 1; i < target_->writes.size(); ++i)
+    EXPECT_GE(target_->writes[i].offset, target_->writes[i - 1].end());
+  EXPECT_GT(source_->most_in_flight, 1);
+}
+
+TEST_F(CopyTest, WritesNothingForZeroesInAnEmptyTarget) {
+  CopyOptions options;
+  options.target_is_zero = true;
+  ASSERT_TRUE(copy_all(options).ok());
+  EXPECT_THAT(target_->writes, IsEmpty());
+  EXPECT_THAT(target_->zeroes, IsEmpty());
+  options.target_is_zero = false;
+  ASSERT_TRUE(copy_all(options).ok());
+  EXPECT_THAT(target_->writes, IsEmpty());
+  EXPECT_THAT(target_->zeroes, testing::Not(IsEmpty()));
+  options.sparse = 0;
+  ASSERT_TRUE(copy_all(options).ok());
+  EXPECT_THAT(target_->writes, testing::Not(IsEmpty()));
+}
+
+TEST_F(CopyTest, WritesWholeClusters) {
+  source_->bytes()[100000] = 1;
+  source_->bytes()[kSize - 1] = 1;
+  target_->set_cluster_size(65536);
+  CopyOptions options;
+  options.target_is_zero = true;
+  ASSERT_TRUE(copy_all(options).ok());
+  EXPECT_THAT(target_->writes, ElementsAre(ByteRange{65536, 65536}, ByteRange{4 << 20, 1536}));
+}
+
+TEST_F(CopyTest, CompressesWholeClusters) {
+  fill_source(9);
+  target_->set_cluster_size(65536);
+  CopyOptions options;
+  options.target_is_zero = true;
+  unsigned compressed = 0;
+  options.write_compressed = [&](uint64_t offset, IoSlice from) -> Async<> {
+    ++compressed;
+    EXPECT_EQ(offset % 65536, 0);
+    EXPECT_TRUE(from.size() == 65536 || offset + from.size() == kSize);
+    return target_->write(offset, from, {});
+  };
+  ASSERT_TRUE(copy_all(options).ok());
+  EXPECT_GT(compressed, 10);
+  EXPECT_TRUE(source_->bytes() == target_->bytes());
+}
+
+TEST_F(CopyTest, AReadErrorEndsItWithTheOffset) {
+  fill_source(4);
+  std::fill_n(source_->bytes().begin() + (2 << 20), 65536, uint8_t{1});
+  source_->bad_bytes = {(2 << 20) + 5000};
+  auto result = copy_all({});
+  ASSERT_FALSE(result.ok());
+  EXPECT_EQ(result.error().message(), "error while reading at byte 2097152: Input/output error");
+}
+
+TEST_F(CopyTest, AWriteErrorEndsItWithTheOffset) {
+  std::fill(source_->bytes().begin(), source_->bytes().end(), uint8_t{1});
+  target_->bad_bytes = {3 << 20};
+  auto result = copy_all({});
+  ASSERT_FALSE(result.ok());
+  EXPECT_EQ(result.error().message(), "error while writing at byte 2097152: Input/output error");
+}
+
+TEST_F(CopyTest, SalvageReplacesUnreadableSectors) {
+  std::fill(source_->bytes().begin(), source_->bytes().end(), uint8_t{1});
+  source_->bad_bytes = {5000, 1 << 20};
+  CopyOptions options;
+  options.salvage = true;
+  ASSERT_TRUE(copy_all(options).ok());
+  EXPECT_THAT(warnings_, ElementsAre("error while reading offset 4608: Input/output error",
+                                     "error while reading offset 1048576: Input/output error"));
+  std::vector<uint8_t> expected(kSize, 1);
+  std::fill_n(expected.begin() + 4608, 512, uint8_t{0});
+  std::fill_n(expected.begin() + (1 << 20), 512, uint8_t{0});
+  EXPECT_TRUE(target_->bytes() == expected);
+}
+
+TEST_F(CopyTest, StopsWhenAsked) {
+  fill_source(5);
+  control_.progress = [&](uint64_t, uint64_t) { control_.stop = true; };
+  auto result = copy_all({});
+  ASSERT_FALSE(result.ok());
+  EXPECT_EQ(result.error().kind(), ErrorKind::kCancelled);
+  EXPECT_LT(target_->writes.size(), 30);
+}
+
+TEST_F(CopyTest, SourcesMayBeginInsideAUnit) {
+  fill_source(6);
+  MemoryNode longer(*executor_, 3 * kSize);
+  longer.set_cluster_size(65536);
+  CopyOptions options;
+  options.target_is_zero = true;
+  for (uint64_t offset : {uint64_t{0}, uint64_t{kSize}, uint64_t{2 * kSize}}) {
+    CopySource from{source_.get(), offset};
+    ASSERT_TRUE(
+        executor_->run(copy(*executor_, from, kSize, longer, options, control_, 3 * kSize)).ok());
+  }
+  for (size_t i : {0, 1, 2}) {
+    EXPECT_TRUE(std::equal(source_->bytes().begin(), source_->bytes().end(),
+                           longer.bytes().begin() + static_cast<ptrdiff_t>(i * kSize)));
+  }
+}
+
+TEST_F(CopyTest, KeepsToARate) {
+  std::fill(source_->bytes().begin(), source_->bytes().end(), uint8_t{1});
+  CopyOptions options;
+  options.rate = 40 << 20;
+  auto start = std::chrono::steady_clock::now();
+  ASSERT_TRUE(copy_all(options).ok());
+  EXPECT_GE(std::chrono::steady_clock::now() - start, std::chrono::milliseconds(90));
+}
+
+}  // namespace
+}  // namespace calf::ops
