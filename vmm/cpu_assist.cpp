@@ -42,12 +42,15 @@ Result<ExitHandler::Verdict> CpuAssist::handle(kvm::Vcpu& vcpu, unsigned index) 
 
 Result<ExitHandler::Verdict> CpuAssist::handle_emulation(kvm::Vcpu& vcpu, unsigned index) {
   if (vcpu.run_page().internal.suberror != KVM_INTERNAL_ERROR_EMULATION) return Verdict::kNotMine;
-  TRY(insn::Outcome outcome, insn::complete(per_vcpu_[index]->cpu, memory_));
+  PerVcpu& own = *per_vcpu_[index];
+  TRY(insn::Outcome outcome, insn::complete(own.cpu, memory_));
   if (auto* failure = std::get_if<insn::CannotComplete>(&outcome)) {
     return make_error(ErrorKind::kUnsupported, "{}\n  nor could calf: {}",
                       describe_exit(vcpu, index, memory_), failure->why);
   }
-  if (bridging_) TRY_VOID(per_vcpu_[index]->bridge.refresh());
+  // Not each time: reading the registers again costs as much as a cheap completion.
+  constexpr uint64_t kRefreshInterval = 16;
+  if (bridging_ && ++own.completions % kRefreshInterval == 0) TRY_VOID(own.bridge.refresh());
   return Verdict::kResume;
 }
 

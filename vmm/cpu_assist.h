@@ -36,6 +36,7 @@ class CpuAssist final : public ExitHandler {
         : cpu(vcpu), bridge(cpu, cpu, memory) {}
     KvmCpuAccess cpu;
     insn::SyscallBridge bridge;
+    uint64_t completions = 0;
   };
 
   CpuAssist(std::vector<kvm::Vcpu>& vcpus, const devices::GuestMemory& memory, bool bridging);

@@ -46,7 +46,8 @@ class SyscallBridge {
   // value, the guest is to get #GP.
   Result<bool> on_msr_write(uint32_t index, uint64_t value);
 
-  // Looks whether the guest has another page-fault handler now. Call now and then.
+  // Looks whether the guest has another page-fault handler now. Call now and then: a guest that
+  // loads its IDT after it set LSTAR (Linux does not) is noticed here and nowhere else.
   Result<void> refresh();
 
   // The vCPU stopped for debugging at linear address `pc`. False: not on our account.
