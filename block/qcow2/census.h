@@ -39,6 +39,8 @@ class Census {
   };
 
   void count_region(uint64_t offset, uint64_t length, uint64_t times);
+  // The same for a table of many clusters; true if it has content to be read.
+  Async<bool> count_large_table(ByteRange range, uint64_t times);
   Async<> count_l1(uint64_t offset, uint64_t entries, bool active, uint64_t times);
   Async<> count_snapshots();
   Async<> count_l2_tables();
@@ -54,6 +56,8 @@ class Census {
   std::unordered_map<uint64_t, TableUse> tables_;
   std::vector<uint64_t> table_order_;
   std::unordered_set<uint64_t> bad_blocks_;
+  // Clusters counted for tables that stand in holes of the file.
+  uint64_t hole_clusters_ = 0;
 };
 
 // True if the file has a hole there, so that everything reads as zeroes: hostile tables that claim

@@ -148,6 +148,7 @@ inline constexpr uint32_t kMaxSnapshotExtra = 1024;
 inline constexpr uint32_t kMaxBitmaps = 65535;
 inline constexpr uint64_t kMaxBitmapDirectoryBytes = uint64_t{64} << 20;
 inline constexpr uint32_t kMaxBitmapName = 1023;
+inline constexpr uint64_t kMaxBitmapBytes = uint64_t{512} << 20;
 inline constexpr uint32_t kMaxBackingName = 1023;
 
 }  // namespace calf::qcow2::format

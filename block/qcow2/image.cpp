@@ -75,7 +75,9 @@ void fill_map(Image::State& state, const SnapshotTable& snapshots) {
     if (offset != 0) map.add_table(Area::kActiveL2, offset);
   }
   for (uint64_t offset : state.parts->refcounts.table()) {
-    if (offset != 0) map.add_table(Area::kRefcountBlock, offset);
+    if (offset == 0) continue;
+    if (map.is_table(Area::kRefcountBlock, offset)) state.parts->refcounts.set_aliased();
+    map.add_table(Area::kRefcountBlock, offset);
   }
 }
 

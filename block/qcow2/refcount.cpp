@@ -78,6 +78,9 @@ Async<Refcounts::Place> Refcounts::place(uint64_t cluster) {
     co_return health_.fatal(
         fmt::format("Refblock offset {:#x} unaligned (reftable index: {:#x})", block, table_index));
   }
+  if (aliased_) {
+    co_return health_.fatal("Refcount table points to one refcount block more than once");
+  }
   uint64_t in_block = cluster & (geometry_.refcounts_per_block() - 1);
   uint64_t slice_offset = block + in_block / counts_per_slice() * cache_.slice_size();
   Place out;

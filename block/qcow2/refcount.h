@@ -57,6 +57,9 @@ class Refcounts {
   // the table in memory.
   void link_new_block(uint64_t table_index, uint64_t offset);
 
+  // Two table entries share a block, so no count can be believed.
+  void set_aliased() { aliased_ = true; }
+
   // A block that is in the file, and in the table there.
   void adopt_block(uint64_t table_index, uint64_t offset) {
     table_[table_index] = offset;
@@ -82,6 +85,7 @@ class Refcounts {
   Health& health_;
   TableCache cache_;
   uint64_t table_offset_ = 0;
+  bool aliased_ = false;
   std::vector<uint64_t> table_;
   std::vector<TableEntryWrite> new_links_;
   std::unordered_set<uint64_t> unlinked_;

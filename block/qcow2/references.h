@@ -12,7 +12,8 @@ namespace calf::qcow2 {
 
 class References {
  public:
-  static constexpr unsigned kPageBits = 6;
+  // Small, so that references scattered by a hostile file cost little each.
+  static constexpr unsigned kPageBits = 4;
   static constexpr uint64_t kPageClusters = uint64_t{1} << kPageBits;
 
   // How an entry of an active table refers to the cluster.

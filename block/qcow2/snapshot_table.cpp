@@ -133,7 +133,8 @@ Async<std::vector<BitmapEntry>> read_bitmap_directory(HostFile& file, const Head
     entry.table_entries = raw.table_entries;
     bool sane = raw.type == 1 && raw.granularity_bits >= 9 && raw.granularity_bits <= 31 &&
                 raw.name_length != 0 && header.geometry.is_cluster_aligned(raw.table_offset) &&
-                raw.table_offset < format::kMaxHostOffset;
+                raw.table_offset < format::kMaxHostOffset &&
+                raw.table_entries <= format::kMaxBitmapBytes / header.geometry.cluster_size();
     if (!sane) {
       co_return make_error(ErrorKind::kCorrupt, "Bitmap '{}' doesn't satisfy the constraints",
                            entry.info.name);

@@ -206,10 +206,33 @@ TEST_F(HostileTable, RefcountTableFullOfOneBlock) {
   for (uint64_t i = 0; i < kCluster / 8; ++i)
     put64(kTable + 8 * i, kBlock);
   read_everything();
+  messages.clear();
+  expect_refused(kCluster, "more than once");
+}
+
+// 2000 snapshots whose L1 tables, 32 MiB each, stand in holes of a file that claims 4 EiB.
+TEST_F(HostileTable, SnapshotsInHolesCostNothing) {
+  CreateOptions options;
+  options.size = 1 << 20;
+  options.cluster_size = 512;
+  disk_ = make(options);
+  const uint64_t table = align_up(disk_->content.size(), 512);
+  disk_->content.resize(uint64_t{1} << 62);
+  for (uint64_t i = 0; i < 2000; ++i) {
+    put64(table + 40 * i, (uint64_t{1} << 40) + (i << 26));
+    put64(table + 40 * i + 8, uint64_t{4194304} << 32);
+  }
+  put64(64, table);
+  put64(56, (uint64_t{1} << 32) | 2000);
+  Result<CheckResult> result = check(disk_);
+  ASSERT_OK(result);
+  EXPECT_GT(result->check_errors, 0u);
   auto image = open(disk_);
   ASSERT_OK(image);
-  (void)write(**image, kCluster, pattern(2, 512));
-  (void)close(**image);
+  EXPECT_EQ((*image)->info().snapshots.size(), 2000u);
+  // The table stands where the refcounts say that nothing does.
+  EXPECT_FALSE(write(**image, 0, pattern(1, 512)).ok());
+  EXPECT_OK(close(**image));
 }
 
 TEST_F(HostileTable, L1EntriesAllOnOneTable) {
