@@ -157,7 +157,7 @@ Bytes pack(PayloadFormat format, std::span<const uint8_t> data) {
 }
 
 Bytes make_bzimage(const BzImageSpec& spec) {
-  constexpr size_t kStub = 0x1000;  // protected-mode code before the payload
+  constexpr size_t kStub = 0x400;  // protected-mode code before the payload
   constexpr size_t kVersionText = 0x300;
   SetupHeader header{};
   header.setup_sects = spec.setup_sects;
