@@ -121,6 +121,10 @@ class Bios::Impl {
   void serve(uint8_t vector, Call& call) {
     RealModeRegs& regs = call.regs;
     bool known = true;
+    // What a program does while it waits for a key: move the cursor, look at the time.
+    bool idle = vector == kKeyboard || vector == kTime ||
+                (vector == kVideo && regs.ax.high() >= 0x01 && regs.ax.high() <= 0x03);
+    if (!idle) keyboard_.busy();
     switch (vector) {
       case kDivideError:
       case kInvalidOpcode:

@@ -50,6 +50,7 @@ bool KeyboardService::handle(Call& call) {
     case 0x01:
     case 0x11: {  // is there one?
       auto key = next(function == 0x11, false);
+      if (!key && may_rest(call)) call.flow = Flow::kWait;
       call.set_caller_flag(kFlagZero, !key);
       if (key) regs.ax.set_word(key->word());
       return true;
@@ -100,6 +101,7 @@ std::optional<Key> KeyboardService::type() {
 std::optional<Key> KeyboardService::next(bool extended, bool take) {
   for (;;) {
     auto key = front();
+    if (key) busy();
     if (!key) {
       auto typed = type();
       if (!typed || !push(*typed)) return std::nullopt;
@@ -116,6 +118,18 @@ std::optional<Key> KeyboardService::next(bool extended, bool take) {
     if (take) pop();
     return key;
   }
+}
+
+// Only while timer interrupts come, or the guest would never wake.
+bool KeyboardService::may_rest(const Call& call) {
+  constexpr unsigned kPatience = 64;
+  constexpr uint32_t kVirtual8086 = 1u << 17;
+  uint32_t ticks = memory_.dword(bda::kTicks);
+  if (call.repeated || (call.regs.flags & kVirtual8086) != 0) return false;
+  if (empty_polls_++ == 0) rested_at_ = ticks;
+  if (empty_polls_ < kPatience || ticks == rested_at_) return false;
+  rested_at_ = ticks;
+  return true;
 }
 
 bool KeyboardService::push(Key key) {

@@ -73,9 +73,12 @@ TextScreen::Position TextScreen::teletype(Position cursor, uint8_t character,
       break;
   }
   Cell& here = cell(cursor);
+  Cell before = here;
   here.character = character;
   if (attribute) here.attribute = *attribute;
-  draw(cursor);
+  // Some programs set a cell with its colour, then move on by printing the same character there.
+  Position behind{cursor.row, static_cast<uint8_t>(cursor.column + 1)};
+  if (here != before || terminal_ != behind) draw(cursor);
   if (++cursor.column < kColumns) return cursor;
   out_ += '\r';
   terminal_.column = 0;

@@ -321,6 +321,40 @@ TEST_F(ServicesTest, ClassicCallsDoNotSeeNewKeys) {
   EXPECT_EQ(regs.ax.word(), 0x1071);
 }
 
+TEST_F(ServicesTest, PollingForKeysComesToRest) {
+  // No timer interrupts: never.
+  for (int i = 0; i < 1000; ++i) {
+    service(0x16, 0x0100);
+    ASSERT_TRUE(returned());
+  }
+  memory.set_dword(Gpa{0x46C}, memory.dword(Gpa{0x46C}) + 1);
+  service(0x16, 0x0100);
+  EXPECT_TRUE(waits());
+  wake();
+  EXPECT_TRUE(returned());
+  EXPECT_TRUE(zero());
+  // One rest a tick.
+  service(0x16, 0x0100);
+  EXPECT_TRUE(returned());
+  memory.set_dword(Gpa{0x46C}, memory.dword(Gpa{0x46C}) + 1);
+  service(0x16, 0x1100);
+  EXPECT_TRUE(waits());
+  // A key that comes meanwhile is the answer.
+  keys_.bytes = "k";
+  wake();
+  EXPECT_TRUE(returned());
+  EXPECT_FALSE(zero());
+  EXPECT_EQ(regs.ax.low(), 'k');
+  service(0x16, 0x0000);
+  // Who works does not rest.
+  for (int i = 0; i < 200; ++i) {
+    memory.set_dword(Gpa{0x46C}, memory.dword(Gpa{0x46C}) + 1);
+    service(0x16, 0x0100);
+    ASSERT_TRUE(returned()) << i;
+    service(0x10, 0x0E00 | 'x');
+  }
+}
+
 TEST_F(ServicesTest, KeysCanBePushed) {
   regs.cx.set_word(0x1C0D);
   service(0x16, 0x0500);

@@ -79,6 +79,15 @@ TEST_F(VideoTest, TextByWriteAndMoveHasNoEscapes) {
   EXPECT_EQ(take_printed(), "GRUB menu");
 }
 
+TEST_F(VideoTest, ColouredTextByWriteAndTeletypeIsPrintedOnce) {
+  // As iPXE prints: write with the colour, then print to advance.
+  for (char c : std::string_view("iPXE")) {
+    put(c, 0x0B);
+    tty(std::string_view(&c, 1));
+  }
+  EXPECT_EQ(take_printed(), "\x1b[0;1;36;40miPXE");
+}
+
 TEST_F(VideoTest, MovesAreRelativeAndLazy) {
   cursor(5, 10);
   cursor(3, 20);
