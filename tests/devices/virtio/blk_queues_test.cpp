@@ -109,6 +109,31 @@ TEST_F(BlkQueuesTest, RingsStayFullThroughWrapAround) {
   }
 }
 
+TEST_F(BlkQueuesTest, AFullRingGoesOn) {
+  // As many requests in flight as the ring has entries: kicks are suppressed then, and the device
+  // must come back by itself when one has ended.
+  make_disk();
+  for (uint64_t extra : {uint64_t{0}, kFeatureEventIndex}) {
+    start(kAllBlkFeatures | kFeatureIndirectDescriptors | extra, 1, 8);
+    node->hold();
+    for (int i = 0; i < 8; ++i) {
+      Request r = allocate_request(BlkType::kRead, 0, 512);
+      ASSERT_TRUE(add(r, true, 0, true));
+    }
+    publish_and_kick();
+    while (node->waiting < 8)
+      std::this_thread::yield();
+    thread.settle();
+    node->release();
+    for (int i = 0; i < 100; ++i) {
+      ASSERT_TRUE(next_used()) << i;
+      Request r = allocate_request(BlkType::kRead, 0, 512);
+      ASSERT_TRUE(add(r, true, 0, true));
+      publish_and_kick();
+    }
+  }
+}
+
 TEST_F(BlkQueuesTest, BuffersOfferedTwiceAreBounded) {
   make_disk();
   start(kAllBlkFeatures, 1, 8);
