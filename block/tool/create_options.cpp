@@ -180,13 +180,14 @@ void print_create_options(std::string_view format, bool with_file) {
 
 Result<CreateOptions> CreateOptions::parse(std::string_view format, const OptionList& list) {
   std::vector<OptionDescription> known = create_options(format, true);
-  for (const auto& [name, value] : list.items()) {
+  for (const auto& item : list.items()) {
+    const std::string& name = item.first;
     auto option = std::find_if(known.begin(), known.end(),
                                [&](const OptionDescription& o) { return name == o.name; });
     if (option == known.end()) {
       return make_error(ErrorKind::kInvalid, "Invalid parameter '{}'", name);
     }
-    TRY_VOID(check_value(*option, value));
+    TRY_VOID(check_value(*option, item.second));
   }
   CreateOptions options;
   options.list_ = list;
