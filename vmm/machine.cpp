@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <optional>
 #include <thread>
 
@@ -55,7 +56,8 @@ struct Machine::Parts {
       : config(machine_config),
         host(services),
         disk_environment{formats, services.log, machine_config.scratch_directory,
-                         machine_config.scratch_limit} {}
+                         machine_config.scratch_limit},
+        paused(machine_config.start_paused) {}
   ~Parts();
 
   // The steps of build(). Each leaves behind what later ones need.
@@ -108,6 +110,7 @@ struct Machine::Parts {
   std::unique_ptr<devices::Timer> time_limit;
   RunResult result;
   RateLimit triple_fault_log{3};
+  std::atomic<bool> paused;  // by a person; a reset does not change it
   bool ended = false;
   bool powered_off = false;  // under no_shutdown: the guest is gone, the process waits for stop()
 };
@@ -294,7 +297,7 @@ Result<void> Machine::Parts::start() {
     time_limit = timers->make_timer([this] { run_state->request({Request::Kind::kTimeout}); });
     time_limit->arm(monotonic_now() + *config.timeout);
   }
-  if (config.start_paused) group->order_park();
+  if (paused) group->order_park();
   result.phases.first_entry = monotonic_now();
   if (boot->starts_boot_sector()) result.phases.boot_sector = result.phases.first_entry;
   return group->start([this](unsigned i) { loops[i]->run(); });
@@ -344,7 +347,7 @@ void Machine::Parts::reset_in_place(devices::ResetReason reason) {
   };
   Result<void> done = again();
   if (!done.ok()) return end(EndReason::kInternalError, "reset: " + done.error().message());
-  group->release();
+  if (!paused) group->release();
 }
 
 void Machine::Parts::end(EndReason reason, std::string text) {
@@ -430,16 +433,22 @@ void Machine::reset() {
 }
 
 void Machine::pause() {
+  parts_->paused = true;
   parts_->group->order_park();
 }
 
 void Machine::resume() {
-  // A machine that waits to be reset or ended goes on, or not, when that is done.
-  if (!parts_->run_state->pending()) parts_->group->release();
+  parts_->paused = false;
+  // On the control thread, where resets and ends are dealt with too: a machine that waits for one
+  // of them goes on, or not, when that is done.
+  parts_->host.loop.post([parts = parts_.get()] {
+    bool over = parts->ended || parts->powered_off;
+    if (!over && !parts->paused && !parts->run_state->pending()) parts->group->release();
+  });
 }
 
 bool Machine::paused() const {
-  return parts_->group->parked_or_parking();
+  return parts_->paused;
 }
 
 void Machine::stop() {

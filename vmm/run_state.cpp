@@ -48,6 +48,9 @@ bool RunState::pending() const {
 }
 
 void RunState::handle_pending() {
+  // Once more: resume() may have let them run since the request was made. It also runs on this
+  // thread, so nobody does now.
+  vcpus_.order_park();
   vcpus_.wait_parked();
   std::optional<Request> request;
   {

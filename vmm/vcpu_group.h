@@ -37,11 +37,9 @@ class VcpuGroup {
   // ---- Any thread ----
   // vCPUs will not enter the guest again, and leave it soon.
   void order_park();
-  // True if the last order was to park.
-  bool parked_or_parking() const { return order_.load() == Order::kPark; }
 
   // ---- Not a vCPU thread ----
-  // Returns when every thread stands still.
+  // Returns when every thread stands still. Nobody may give another order meanwhile.
   void wait_parked();
   void release();
   // Ends and joins all threads.
