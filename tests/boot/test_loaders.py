@@ -1,0 +1,25 @@
+#!/usr/bin/env python3
+"""Boot loaders that others wrote: GRUB's rescue CD and iPXE. (SYSLINUX boots in the Linux demo.)"""
+import harness
+from harness import GuestTest
+
+GRUB_CD = "/usr/lib/grub-rescue/grub-rescue-cdrom.iso"
+IPXE = "/usr/lib/ipxe/ipxe.lkrn"
+
+
+class Loaders(GuestTest):
+    def test_grub_rescue_cd_reaches_its_prompt_and_takes_a_command(self):
+        guest = self.start("-m", "128", "-cdrom", GRUB_CD)
+        guest.expect("grub>")
+        guest.type("echo calf$((1))-$root\r")
+        guest.expect(r"\(?cd|grub>")
+        guest.type("halt\r")
+        guest.wait(0)
+
+    def test_ipxe_reaches_its_banner(self):
+        guest = self.start("-m", "128", "-kernel", IPXE)
+        guest.expect("iPXE.*-- Open Source Network Boot Firmware")
+
+
+if __name__ == "__main__":
+    harness.main()
