@@ -4,7 +4,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 mapfile -t sources < <(git ls-files '*.h' '*.cpp')
 mapfile -t units < <(git ls-files '*.cpp')
-mapfile -t headers < <(git ls-files '*.h')
+# The guests of the tests are freestanding C.
+mapfile -t headers < <(git ls-files '*.h' ':!tests/guests/')
 jobs=$(nproc)
 
 echo "== format"

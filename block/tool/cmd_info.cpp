@@ -15,7 +15,6 @@ struct Arguments {
   ImageArguments image;
   bool json = false;
   bool chain = false;
-  bool force_share = false;
 };
 
 Result<ImageDescription> look_at(const Context& context, block::OpenSpec spec,
@@ -41,8 +40,9 @@ Result<ImageDescription> look_at(const Context& context, block::OpenSpec spec,
 Result<std::vector<ImageDescription>> collect(const Context& context, const Arguments& args) {
   std::vector<ImageDescription> images;
   TRY(block::OpenSpec spec, open_spec(context, args.image));
-  spec.force_share |= args.force_share;
-  bool force_share = spec.force_share;
+  // Nothing but headers is read, so the image of a running guest may be looked at too: -U is what info always does.
+  // qemu-img asks for it.
+  spec.force_share = true;
   // The names that were opened; the same twice is a loop. Different names of one file end at the
   // cap.
   std::vector<std::string> seen;
@@ -73,7 +73,7 @@ Result<std::vector<ImageDescription>> collect(const Context& context, const Argu
     // Nothing is read through the image and nobody writes it: a look at the header may guess.
     spec.probing = block::Probing::kAny;
     spec.share_raw = true;
-    spec.force_share = force_share;
+    spec.force_share = true;
     name = spec.filename;
   }
 }
@@ -113,8 +113,7 @@ int cmd_info(const Context& context, int argc, char** argv) {
                                         case 'f':
                                           args.image.format = value;
                                           break;
-                                        case 'U':
-                                          args.force_share = true;
+                                        case 'U':  // see collect()
                                           break;
                                         case kOutput:
                                           output = value;

@@ -98,10 +98,7 @@ class Guest:
         except subprocess.TimeoutExpired:
             self.kill()
             raise AssertionError(f"{' '.join(self.command)}\ndid not end:\n{self.text[-6000:]}") from None
-        self.reader.join()
-        self.process.stdout.close()
-        if self.process.stdin:
-            self.process.stdin.close()
+        self.kill()
         if status != expect:
             raise AssertionError(f"{' '.join(self.command)}\nended with {status}, not {expect}:\n{self.text[-6000:]}")
         return self.text
@@ -113,6 +110,10 @@ class Guest:
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
+        self.reader.join()
+        for stream in (self.process.stdout, self.process.stdin):
+            if stream:
+                stream.close()
 
 
 class GuestTest(unittest.TestCase):
