@@ -5,6 +5,8 @@
 
 #include <array>
 #include <cerrno>
+#include <chrono>
+#include <thread>
 
 #include "block/lock_holders.h"
 
@@ -35,6 +37,26 @@ Result<bool> held_by_others(int fd, off_t byte) {
   lock.l_len = 1;
   if (::fcntl(fd, F_OFD_GETLK, &lock) != 0) return Error::from_errno(errno, "F_OFD_GETLK");
   return lock.l_type != F_UNLCK;
+}
+
+// True if somebody holds the byte, and goes on holding it.
+//
+// A process that was killed keeps its files, and so their locks, until the last request that it
+// gave to io_uring has ended, a moment after it is gone from /proc. That is right: those requests
+// still write to the image. But whoever starts a guest again at once should not be turned away for
+// it, so a lock that nobody seems to hold is looked at again for a little while (the kernel has no
+// wait for a lock with a limit of time).
+Result<bool> stays_held(int fd, off_t byte) {
+  constexpr auto kPatience = std::chrono::seconds(2);
+  constexpr auto kInterval = std::chrono::milliseconds(5);
+  TRY(bool held, held_by_others(fd, byte));
+  if (!held || !find_lock_holders(fd, byte).empty()) return held;
+  auto deadline = std::chrono::steady_clock::now() + kPatience;
+  while (held && std::chrono::steady_clock::now() < deadline) {
+    std::this_thread::sleep_for(kInterval);
+    TRY(held, held_by_others(fd, byte));
+  }
+  return held;
 }
 
 Error refused(int fd, bool shared, unsigned permission, off_t byte, const std::string& name) {
@@ -68,12 +90,12 @@ Result<void> lock_image(int fd, LockRequest request, const std::string& name) {
   }
   for (unsigned n = 0; n < kPermissionNames.size(); ++n) {
     if ((request.uses >> n & 1) == 0) continue;
-    TRY(bool held, held_by_others(fd, kRefusesBase + n));
+    TRY(bool held, stays_held(fd, kRefusesBase + n));
     if (held) return refused(fd, false, n, kRefusesBase + n, name);
   }
   for (unsigned n = 0; n < kPermissionNames.size(); ++n) {
     if ((request.refuses >> n & 1) == 0) continue;
-    TRY(bool held, held_by_others(fd, kUsesBase + n));
+    TRY(bool held, stays_held(fd, kUsesBase + n));
     if (held) return refused(fd, true, n, kUsesBase + n, name);
   }
   return {};

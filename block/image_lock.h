@@ -61,7 +61,8 @@ constexpr LockRequest kLockCreate{LockRequest::kWrite | LockRequest::kResize, Lo
 //     qemu-io (PID 4711) has it open. …
 //
 // The third line is left out when no holder can be found (a process of another user, another
-// machine). Where the file system has no such locks nothing is locked. Does not wait.
+// machine). Where the file system has no such locks nothing is locked. Waits, two seconds at most,
+// only for a lock that nobody is seen to hold: what a killed process leaves for a moment.
 Result<void> lock_image(int fd, LockRequest request, const std::string& name);
 
 }  // namespace calf::block
