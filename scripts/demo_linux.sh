@@ -29,12 +29,12 @@ done
 step "$guests guests at once"
 boot_start=$SECONDS
 for i in $(seq $guests); do
-  start_guest "vm$i" -m 128 -smp 2 --timeout 300s -drive "file=vm$i.qcow2,serial=guest$i"
+  start_guest "vm$i" -m 128 -smp 2 --timeout 900s -drive "file=vm$i.qcow2,serial=guest$i"
 done
 wait_guests
 boot_time=$((SECONDS - boot_start))
 for i in $(seq $guests); do
-  grep -q 'CALF-GUEST: syslinux' "vm$i.log" || fail "vm$i was not booted by SYSLINUX"
+  grep -q 'SYSLINUX 6' "vm$i.log" || fail "vm$i was not booted by SYSLINUX"
   grep -q "CALF-GUEST: root mounted id guest$i" "vm$i.log" || fail "vm$i did not mount its root file system"
   grep -q 'CALF-GUEST: done' "vm$i.log" || fail "vm$i did not finish its work"
 done
@@ -58,7 +58,7 @@ done
 ok "clean, and each holds the file that its guest wrote"
 
 step "A second boot of vm1 finds the file of the first"
-start_guest again1 -m 128 -smp 2 --timeout 300s -drive file=vm1.qcow2,serial=guest1
+start_guest again1 -m 128 -smp 2 --timeout 900s -drive file=vm1.qcow2,serial=guest1
 wait_guests
 grep -q 'CALF-GUEST: found guest1 boot 1' again1.log || fail "the second boot did not find the file of the first"
 ok "found"

@@ -1,5 +1,5 @@
-// fmt's non-inline part, for self-contained programs: Debian ships libfmt as a shared library only, but with its sources.
-// Exactly what libfmt.so would hold; nothing of ours.
+// fmt's non-inline part, for self-contained programs: Debian ships libfmt as a shared library only,
+// but with its sources. Exactly what libfmt.so would hold; nothing of ours.
 
 #include <fmt/format-inl.h>
 

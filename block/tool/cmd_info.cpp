@@ -40,8 +40,8 @@ Result<ImageDescription> look_at(const Context& context, block::OpenSpec spec,
 Result<std::vector<ImageDescription>> collect(const Context& context, const Arguments& args) {
   std::vector<ImageDescription> images;
   TRY(block::OpenSpec spec, open_spec(context, args.image));
-  // Nothing but headers is read, so the image of a running guest may be looked at too: -U is what info always does.
-  // qemu-img asks for it.
+  // Nothing but headers is read, so the image of a running guest may be looked at too: -U is what
+  // info always does. qemu-img asks for it.
   spec.force_share = true;
   // The names that were opened; the same twice is a loop. Different names of one file end at the
   // cap.

@@ -1,7 +1,5 @@
 #!/usr/bin/env python3
 """A small Linux, built from Debian's sources: started directly in each packing, its root on an overlay."""
-import signal
-
 import harness
 from harness import Build, GuestTest, SOURCE, run
 
@@ -21,7 +19,7 @@ class DirectBoot(GuestTest):
                           "-append", f"{WORDS} {words}", *arguments)
 
     def test_elf_with_one_cpu(self):
-        text = self.linux_guest("vmlinux", 1, "").wait()
+        text = self.linux_guest("vmlinux", 1, "").wait(patience=600)
         self.assertIn("CALF-GUEST: cpus 1", text)
         self.assertIn("reboot: Power down", text)
 
@@ -31,18 +29,11 @@ class DirectBoot(GuestTest):
         run(Build.img(), "convert", "-c", "-f", "raw", "-O", "qcow2", disk, base)
         self.overlay("vm.qcow2", base)
         text = self.linux_guest("bzImage", 2, "root=/dev/vda2 calf.test=fill:4", "-drive",
-                                f"file={overlay},serial=direct2").wait()
+                                f"file={overlay},serial=direct2").wait(patience=600)
         self.assertIn("CALF-GUEST: root mounted id direct2", text)
         self.assertIn("fill ok", text)
         self.check_clean(overlay)
         self.assertIn("Images are identical", run(Build.img(), "compare", "-f", "raw", "-F", "qcow2", disk, base))
-
-    def test_power_button_shuts_linux_down(self):
-        guest = self.linux_guest("bzImage.zstd", 1, "calf.test=button")
-        guest.expect("waiting for the power button")
-        guest.signal(signal.SIGTERM)
-        guest.expect("CALF-GUEST: power button")
-        guest.wait(0)
 
 
 if __name__ == "__main__":

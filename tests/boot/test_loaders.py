@@ -10,15 +10,17 @@ IPXE = "/usr/lib/ipxe/ipxe.lkrn"
 class Loaders(GuestTest):
     def test_grub_rescue_cd_reaches_its_prompt_and_takes_a_command(self):
         guest = self.start("-m", "128", "-cdrom", GRUB_CD)
+        guest.expect("Change the colors")
+        guest.type("c")
         guest.expect("grub>")
-        guest.type("echo calf$((1))-$root\r")
-        guest.expect(r"\(?cd|grub>")
+        guest.type("echo calf-$grub_platform\r")
+        guest.expect("calf-pc")
         guest.type("halt\r")
         guest.wait(0)
 
     def test_ipxe_reaches_its_banner(self):
         guest = self.start("-m", "128", "-kernel", IPXE)
-        guest.expect("iPXE.*-- Open Source Network Boot Firmware")
+        guest.expect("Open Source Network Boot Firmware")
 
 
 if __name__ == "__main__":
