@@ -16,7 +16,7 @@ using test::pattern;
 
 class Model : public test::ImageBench {
  public:
-  explicit Model(uint64_t seed) : random_(seed), seed_(seed) {}
+  explicit Model(uint64_t seed) : random_(seed) {}
 
   void play();
 
@@ -32,11 +32,9 @@ class Model : public test::ImageBench {
   Async<> one_operation(Image& image, ByteRange range, unsigned kind, uint64_t tag);
 
   std::mt19937_64 random_;
-  uint64_t seed_;
   std::vector<std::shared_ptr<test::SimulatedDisk>> disks_;
   std::vector<uint64_t> sizes_;
   Bytes flat_;
-  unsigned version_ = 3;
   unsigned yields_ = 0;
 };
 
