@@ -155,12 +155,12 @@ void PciTransport::activate() {
   activation.features = driver_features_;
   activation.memory = options_.memory;
   activation.notifier = this;
-  for (uint16_t i = 0; i < queues_.size(); ++i) {
+  for (size_t i = 0; i < queues_.size(); ++i) {
     const QueueState& queue = *queues_[i];
     if (!queue.enabled) continue;
-    activation.queues.push_back({i, queue.size, devices::Gpa{queue.descriptors},
-                                 devices::Gpa{queue.available}, devices::Gpa{queue.used},
-                                 queue.kick.get()});
+    activation.queues.push_back({static_cast<uint16_t>(i), queue.size,
+                                 devices::Gpa{queue.descriptors}, devices::Gpa{queue.available},
+                                 devices::Gpa{queue.used}, queue.kick.get()});
   }
   phase_ = Phase::kRunning;
   options_.device->activate(std::move(activation));
