@@ -370,12 +370,20 @@ TEST_F(ServicesTest, KeysCanBePushed) {
 }
 
 TEST_F(ServicesTest, SurvivesABrokenRing) {
-  memory.set_word(Gpa{0x41A}, 0xFFFF);
-  memory.set_word(Gpa{0x41C}, 0x0001);
-  keys_.bytes = "k";
-  service(0x16, 0x0000);
-  service(0x16, 0x0100);
-  SUCCEED();
+  struct Ring {
+    uint16_t head, tail;
+  };
+  // Outside on both sides, between two slots, behind the last slot.
+  for (Ring ring : {Ring{0xFFFF, 0x0001}, {0x1E, 0xFFFE}, {0x1F, 0x20}, {0x3E, 0x1E}}) {
+    memory.set_word(Gpa{0x41A}, ring.head);
+    memory.set_word(Gpa{0x41C}, ring.tail);
+    keys_.bytes = "k";
+    service(0x16, 0x0000);
+    ASSERT_TRUE(returned());
+    EXPECT_EQ(regs.ax.word(), 0x256B);
+    service(0x16, 0x0100);
+    EXPECT_TRUE(zero());
+  }
 }
 
 TEST(KeyDecoder, PrintableKeysComeBack) {
