@@ -6,6 +6,40 @@
 namespace calf::qcow2 {
 namespace {
 
+// Copies the L1 table, with room for `entries` entries, to `offset` and points the header there.
+Async<> switch_l1(Image::State& state, uint64_t entries, uint64_t offset) {
+  Parts& parts = *state.parts;
+  L1Table& l1 = parts.mapping.l1();
+  const Geometry& g = state.geometry();
+  AsyncMutex::Guard guard = co_await parts.order.lock();
+  std::vector<uint8_t> table = l1.to_bytes(entries);
+  table.resize(g.clusters_for(entries * 8) << g.cluster_bits);
+  // Entries that changed since the flush are taken over by the next one.
+  CO_TRY_VOID(co_await state.file.write_bytes(offset, table));
+  CO_TRY_VOID(co_await state.file.flush());
+  std::function<void(Header&)> change = [=](Header& header) {
+    header.l1_offset = offset;
+    header.l1_entries = static_cast<uint32_t>(entries);
+  };
+  CO_TRY_VOID(co_await state.header.update(change));
+  const ByteRange old{l1.offset(), l1.size_bytes()};
+  l1.move_to(offset, entries);
+  parts.map.remove_area(Area::kActiveL1, old.offset);
+  parts.map.add_area(Area::kActiveL1, {offset, entries * 8});
+  parts.map.seal();
+  if (!old.empty()) parts.allocator.free_later(old, false);
+  co_return Result<void>();
+}
+
+// The header may point to the new table though its write failed: only after the old header has been
+// written once more, durably, may the new table's clusters be used for something else.
+Task<void> undo_switch(Image::State& state, ByteRange table) {
+  std::function<void(Header&)> nothing = [](Header&) {};
+  Result<void> done = co_await state.header.update(nothing);
+  if (done.ok()) done = co_await state.file.flush();
+  if (done.ok()) co_await state.parts->allocator.undo(table);
+}
+
 // Gives the disk room for `entries` L1 entries. The new table is complete and durable before the
 // header points to it, so a crash leaves one of the two.
 Async<> grow_l1(Image::State& state, uint64_t entries) {
@@ -20,25 +54,15 @@ Async<> grow_l1(Image::State& state, uint64_t entries) {
   CO_TRY(uint64_t offset,
          co_await parts.allocator.allocate_contiguous(g.clusters_for(bytes), "L1 table"));
   // Its clusters' refcounts, and what its entries point to, come before the table.
-  CO_TRY_VOID(co_await parts.write_back.flush());
-  {
-    AsyncMutex::Guard guard = co_await parts.order.lock();
-    std::vector<uint8_t> table = l1.to_bytes(entries);
-    table.resize(g.clusters_for(bytes) << g.cluster_bits);
-    // Entries that changed since the flush are taken over by the next one.
-    CO_TRY_VOID(co_await state.file.write_bytes(offset, table));
-    CO_TRY_VOID(co_await state.file.flush());
-    std::function<void(Header&)> change = [=](Header& header) {
-      header.l1_offset = offset;
-      header.l1_entries = static_cast<uint32_t>(entries);
-    };
-    CO_TRY_VOID(co_await state.header.update(change));
-    const ByteRange old{l1.offset(), l1.size_bytes()};
-    l1.move_to(offset, entries);
-    parts.map.remove_area(Area::kActiveL1, old.offset);
-    parts.map.add_area(Area::kActiveL1, {offset, bytes});
-    parts.map.seal();
-    if (!old.empty()) parts.allocator.free_later(old, false);
+  Result<void> flushed = co_await parts.write_back.flush();
+  if (!flushed.ok()) {
+    co_await parts.allocator.undo({offset, bytes});
+    co_return flushed;
+  }
+  Result<void> switched = co_await switch_l1(state, entries, offset);
+  if (!switched.ok()) {
+    co_await undo_switch(state, {offset, bytes});
+    co_return switched;
   }
   co_return co_await parts.write_back.flush();
 }

@@ -95,11 +95,11 @@ Result<void> ImageBench::close(block::Node& node) {
 }
 
 Result<qcow2::CheckResult> ImageBench::check(std::shared_ptr<SimulatedDisk> disk,
-                                             qcow2::Repair repair) {
+                                             qcow2::Repair repair, SimulatedFile::Options file) {
   qcow2::OpenOptions options;
   options.for_check = true;
   options.writable = repair != qcow2::Repair::kNone;
-  TRY(auto image, open(std::move(disk), std::move(options)));
+  TRY(auto image, open(std::move(disk), std::move(options), std::move(file)));
   qcow2::FindingSink sink = [this](std::string_view line) { messages.emplace_back(line); };
   return run(check_and_close(*image, repair, sink));
 }

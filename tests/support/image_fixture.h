@@ -48,7 +48,8 @@ class ImageBench {
 
   // Checks the image on `disk`; findings go to `messages`.
   Result<qcow2::CheckResult> check(std::shared_ptr<SimulatedDisk> disk,
-                                   qcow2::Repair repair = qcow2::Repair::kNone);
+                                   qcow2::Repair repair = qcow2::Repair::kNone,
+                                   SimulatedFile::Options file = {});
   // Fails the test if check finds anything (leaks only if `leaks_allowed`).
   void expect_clean(std::shared_ptr<SimulatedDisk> disk, bool leaks_allowed = false);
 
