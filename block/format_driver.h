@@ -36,6 +36,8 @@ struct FormatOptions {
 struct BackingReference {
   std::string name;
   std::optional<std::string> format;
+  // What the overlay notes about the base (base_fingerprint.h).
+  std::optional<std::vector<uint8_t>> fingerprint;
 };
 
 struct OpenedFormat {
@@ -56,6 +58,8 @@ class FormatDriver {
   // Takes `file` over. Error texts come without "Could not open".
   virtual Async<OpenedFormat> open(Executor& executor, std::unique_ptr<Node> file,
                                    FormatOptions options) const = 0;
+  // A checksum of the tables that map the image, for base_fingerprint.h; `file` is the bare file.
+  virtual Async<uint32_t> digest_tables(Executor&, Node& /*file*/) const { co_return 0U; }
 };
 
 class FormatTable {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "block/base_fingerprint.h"
 #include "block/file_node.h"
 #include "block/open_gate.h"
 #include "block/probe.h"
@@ -27,6 +28,9 @@ struct LayerSpec {
   Probing probing = Probing::kNever;
   bool writable = false;
   bool is_base = false;
+  // Of a base: the image above it, and what that one says.
+  std::string overlay;
+  BackingReference reference;
 };
 
 // Opens the layers from the top down; what they have in common lives here.
@@ -43,6 +47,7 @@ class ChainOpener {
   Async<const FormatDriver*> choose_driver(LayerSpec& layer, Node& file, bool* probed);
   Result<LayerSpec> layer_below(const std::string& overlay, const char* overlay_format,
                                 const BackingReference& reference) const;
+  Async<> check_base(const LayerSpec& layer, FileNode& file, const FormatDriver& driver);
   // Fails if the file is one of those above.
   Result<void> note_file(const std::string& path, const FileNode* file);
 
@@ -107,6 +112,27 @@ Result<void> ChainOpener::note_file(const std::string& path, const FileNode* fil
   return {};
 }
 
+// What an overlay holds fits the base it was made on. Writing to it on another one makes things
+// worse; reading may be what rescues the data.
+Async<> ChainOpener::check_base(const LayerSpec& layer, FileNode& file,
+                                const FormatDriver& driver) {
+  if (!layer.reference.fingerprint || spec_.accept_changed_base) co_return Result<void>();
+  std::vector<uint8_t> noted = *layer.reference.fingerprint;
+  CO_TRY(bool same,
+         co_await is_same_base(executor_, file, driver, std::move(noted), layer.reference.name));
+  if (same) co_return Result<void>();
+  std::string text =
+      fmt::format("'{}' was changed after '{}' was made on top of it: the overlay no longer fits",
+                  layer.path, layer.overlay);
+  if (spec_.writable) {
+    co_return make_error(ErrorKind::kInvalid,
+                         "{}\nIf the change is all right: calf-img rebase -u -b '{}' -F {} '{}'",
+                         text, layer.reference.name, driver.name(), layer.overlay);
+  }
+  if (spec_.message) spec_.message("warning: " + text);
+  co_return Result<void>();
+}
+
 Async<OpenedFormat> ChainOpener::open_layer(LayerSpec layer) {
   // A name that is unknown needs no look at the file.
   if (layer.format && formats_.find(*layer.format) == nullptr) {
@@ -124,6 +150,7 @@ Async<OpenedFormat> ChainOpener::open_layer(LayerSpec layer) {
   LockRequest lock = driver->lock_request(layer.writable, role);
   if (spec_.force_share) lock.refuses = 0;
   CO_TRY_VOID(file->lock(lock));
+  CO_TRY_VOID(co_await check_base(layer, *file, *driver));
 
   FormatOptions format_options;
   format_options.writable = layer.writable;
@@ -140,6 +167,8 @@ Result<LayerSpec> ChainOpener::layer_below(const std::string& overlay, const cha
                                            const BackingReference& reference) const {
   LayerSpec below;
   below.is_base = true;
+  below.overlay = overlay;
+  below.reference = reference;
   TRY(below.path, resolve_recorded_name(overlay, reference.name));
   if (!reference.format) {
     return make_error(

@@ -42,6 +42,8 @@ struct OpenSpec {
   bool force_share = false;
   // Freed ranges are punched out of the file.
   bool discard = false;
+  // Write to an overlay although its base was changed after it was made (base_fingerprint.h).
+  bool accept_changed_base = false;
   // False: the top alone, whatever it says is below it.
   bool open_backing = true;
   // The tool's way with raw files: others may write them at the same time.

@@ -1,6 +1,7 @@
 #include "block/formats/qcow2_driver.h"
 
 #include "block/qcow2/image.h"
+#include "block/qcow2/tables_digest.h"
 
 namespace calf::block {
 namespace {
@@ -26,12 +27,17 @@ class Qcow2Driver final : public FormatDriver {
            co_await qcow2::Image::open(executor, std::move(file), std::move(open_options)));
     OpenedFormat opened;
     if (image->backing_name()) {
-      opened.backing = BackingReference{*image->backing_name(), image->backing_format()};
+      opened.backing = BackingReference{*image->backing_name(), image->backing_format(),
+                                        image->base_fingerprint()};
     }
     qcow2::Image* raw = image.get();
     opened.set_backing = [raw](std::unique_ptr<Node> below) { raw->set_backing(std::move(below)); };
     opened.node = std::move(image);
     co_return opened;
+  }
+
+  Async<uint32_t> digest_tables(Executor& executor, Node& file) const override {
+    return qcow2::tables_digest(executor, file);
   }
 };
 

@@ -85,6 +85,9 @@ Header make_header(const CreateOptions& options, const Layout& layout) {
   if (options.lazy_refcounts) header.compatible |= format::kLazyRefcounts;
   header.backing_name = options.backing_name;
   header.backing_format = options.backing_format;
+  if (options.base_fingerprint) {
+    header.extensions.push_back({format::kExtBaseFingerprint, *options.base_fingerprint});
+  }
   return header;
 }
 

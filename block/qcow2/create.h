@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "block/base/result.h"
 #include "block/io/executor.h"
@@ -22,6 +23,8 @@ struct CreateOptions {
   Compression compression = Compression::kZlib;
   std::optional<std::string> backing_name;
   std::optional<std::string> backing_format;
+  // What to note about the base (block/base_fingerprint.h).
+  std::optional<std::vector<uint8_t>> base_fingerprint;
   bool lazy_refcounts = false;
   bool extended_l2 = false;
   block::Preallocation preallocation = block::Preallocation::kOff;

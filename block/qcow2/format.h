@@ -73,6 +73,8 @@ inline constexpr uint32_t kExtDataFileName = 0x44415441;
 inline constexpr uint32_t kExtEncryption = 0x0537be77;
 inline constexpr uint32_t kExtFeatureNames = 0x6803f857;
 inline constexpr uint32_t kExtBitmaps = 0x23852875;
+// Ours, "CALF": see block/base_fingerprint.h. QEMU keeps and ignores it.
+inline constexpr uint32_t kExtBaseFingerprint = 0x43414c46;
 
 struct FeatureName {
   uint8_t type;  // 0 incompatible, 1 compatible, 2 autoclear

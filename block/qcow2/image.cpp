@@ -168,6 +168,10 @@ const std::optional<std::string>& Image::backing_name() const {
 const std::optional<std::string>& Image::backing_format() const {
   return state_->header.get().backing_format;
 }
+std::optional<std::vector<uint8_t>> Image::base_fingerprint() const {
+  const Extension* noted = state_->header.get().find(format::kExtBaseFingerprint);
+  return noted != nullptr ? std::optional(noted->data) : std::nullopt;
+}
 void Image::set_backing(std::unique_ptr<block::Node> backing) {
   state_->backing = std::move(backing);
 }

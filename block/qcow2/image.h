@@ -56,6 +56,8 @@ class Image final : public block::Node {
   // The names as recorded in the header; never resolved, never trusted.
   const std::optional<std::string>& backing_name() const;
   const std::optional<std::string>& backing_format() const;
+  // The header extension of block/base_fingerprint.h, if the image has it.
+  std::optional<std::vector<uint8_t>> base_fingerprint() const;
   // The node that answers where this image has nothing; closed together with the image. Set before
   // the first request.
   void set_backing(std::unique_ptr<block::Node> backing);

@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <vector>
 
+#include "block/open_gate.h"
 #include "block/ops/copy.h"
 #include "block/qcow2/image.h"
 #include "block/tool/commands.h"
@@ -96,6 +97,14 @@ Result<CreateOptions> Conversion::target_options() {
 
 Async<> Conversion::make_target(std::string path) {
   CO_TRY(CreateOptions options, target_options());
+  if (std::optional<std::string> backing = options.text("backing_file")) {
+    Result<std::string> base = block::resolve_recorded_name(path, *backing);
+    std::string format = options.text("backing_fmt").value_or("");
+    // A base that cannot be read is reported when the target is opened on it.
+    if (base.ok()) {
+      Result<void> noted = co_await options.note_base(context_, *base, format);
+    }
+  }
   Result<void> made = co_await create_image(context_.executor, args_.target_format, path, options);
   if (!made.ok()) {
     co_return std::move(made.error())

@@ -118,6 +118,8 @@ Result<void> run(const Context& context, Arguments& args) {
       Result<uint64_t> size = look_at_backing(context, args, *path, *args.backing);
       if (!size.ok()) return about(args.name, std::move(size.error()));
       if (!options.text("size")) options.set("size", std::to_string(*size));
+      TRY(std::string base, block::resolve_recorded_name(*path, *args.backing));
+      TRY_VOID(context.executor.run(options.note_base(context, base, *args.backing_format)));
     }
   }
   if (!options.text("size")) {

@@ -8,6 +8,7 @@
 #include <charconv>
 #include <set>
 
+#include "block/base_fingerprint.h"
 #include "block/file_node.h"
 #include "block/tool/sizes.h"
 
@@ -239,6 +240,7 @@ Result<qcow2::CreateOptions> CreateOptions::for_qcow2() const {
   options.refcount_bits = number("refcount_bits").value_or(options.refcount_bits);
   options.backing_name = text("backing_file");
   options.backing_format = text("backing_fmt");
+  options.base_fingerprint = base_fingerprint_;
   options.lazy_refcounts = is_on("lazy_refcounts");
   options.extended_l2 = is_on("extended_l2");
   std::string compat = text("compat").value_or("1.1");
@@ -264,6 +266,14 @@ Result<qcow2::CreateOptions> CreateOptions::for_qcow2() const {
     return bad_value("preallocation", preallocation);
   }
   return options;
+}
+
+Async<> CreateOptions::note_base(const Context& context, std::string path, std::string format) {
+  std::string recorded = text("backing_file").value_or("");
+  if (context.exact() || recorded.empty()) co_return Result<void>();
+  CO_TRY(base_fingerprint_, co_await block::fingerprint_base(context.executor, context.formats,
+                                                             path, format, recorded));
+  co_return Result<void>();
 }
 
 Result<block::Preallocation> CreateOptions::raw_preallocation() const {

@@ -42,6 +42,10 @@ class CreateOptions {
   bool is_on(std::string_view name) const;
   void set(std::string_view name, std::string_view value) { list_.set(name, value); }
 
+  // Notes in the new overlay what its base looks like now (block/base_fingerprint.h). Nothing if
+  // the program stands in for qemu-img, whose users may change a base after they made its overlays.
+  Async<> note_base(const Context& context, std::string path, std::string format);
+
   // " name=value name=value" in the order of the table, defaults included.
   std::string formatting(std::string_view format) const;
 
@@ -52,6 +56,7 @@ class CreateOptions {
 
  private:
   OptionList list_;
+  std::optional<std::vector<uint8_t>> base_fingerprint_;
 };
 
 // Makes the file at `path` with a checked set of options (size included). Error texts without
