@@ -231,6 +231,25 @@ Async<bool> Allocator::drop_reference(uint64_t cluster) {
   co_return true;
 }
 
+Async<> Allocator::reference(ByteRange range) {
+  AsyncMutex::Guard guard = co_await mutex_.lock();
+  const uint64_t first = geometry_.cluster_index(range.offset);
+  const uint64_t last = geometry_.cluster_index(range.end() - 1);
+  for (uint64_t cluster = first; cluster <= last; ++cluster) {
+    Result<bool> added = co_await add_reference(cluster);
+    if (added.ok() && *added) continue;
+    while (cluster-- > first) {
+      Result<bool> dropped = co_await drop_reference(cluster);
+      if (!dropped.ok()) break;
+    }
+    if (!added.ok()) co_return std::move(added.error());
+    co_return make_error(ErrorKind::kInvalid,
+                         "A cluster cannot be shared once more with reference counts of {} bits",
+                         geometry_.refcount_bits());
+  }
+  co_return Result<void>();
+}
+
 Task<void> Allocator::undo(ByteRange range) {
   AsyncMutex::Guard guard = co_await mutex_.lock();
   uint64_t last = geometry_.cluster_index(range.end() - 1);

@@ -53,6 +53,10 @@ class Allocator {
   // Room for `length` (at most a cluster's size less one) bytes of a compressed cluster.
   Async<uint64_t> allocate_bytes(uint64_t length);
 
+  // One more reference on each cluster that `range` touches (all of them are in use), or, on error,
+  // on none.
+  Async<> reference(ByteRange range);
+
   // Gives back what was allocated and never pointed to. What cannot be given back leaks.
   Task<void> undo(ByteRange clusters);
   // One reference less on each cluster that `range` touches, once the removal of the pointer that

@@ -4,6 +4,7 @@
 
 #include "block/qcow2/check.h"
 #include "block/qcow2/image_state.h"
+#include "block/qcow2/snapshot.h"
 #include "block/qcow2/snapshot_table.h"
 
 namespace calf::qcow2 {
@@ -38,6 +39,7 @@ Async<> load_lists(Image::State& state, SnapshotTable* table) {
   const Header& header = state.header.get();
   CO_TRY(*table, co_await read_snapshot_table(state.file, header));
   state.snapshots = table->entries;
+  state.snapshot_table_bytes = table->bytes;
   CO_TRY(auto place, bitmap_directory_place(header, state.file.size()));
   if (place) {
     CO_TRY(auto bitmaps, co_await read_bitmap_directory(state.file, header, *place));
@@ -281,6 +283,32 @@ Async<> Image::truncate(uint64_t size, block::Preallocation preallocation) {
   CO_TRY_VOID(state_->check_writable());
   Result<void> done = co_await resize(*state_, size, preallocation);
   co_return co_await settle(*state_, std::move(done));
+}
+
+const std::vector<SnapshotInfo>& Image::snapshots() const {
+  return state_->snapshots;
+}
+
+Async<> Image::create_snapshot(NewSnapshot snapshot) {
+  CO_TRY_VOID(state_->check_writable());
+  Result<void> done = co_await qcow2::create_snapshot(*state_, std::move(snapshot));
+  co_return co_await settle(*state_, std::move(done));
+}
+
+Async<> Image::apply_snapshot(size_t index) {
+  CO_TRY_VOID(state_->check_writable());
+  Result<void> done = co_await qcow2::apply_snapshot(*state_, index);
+  co_return co_await settle(*state_, std::move(done));
+}
+
+Async<> Image::delete_snapshot(size_t index) {
+  CO_TRY_VOID(state_->check_writable());
+  Result<void> done = co_await qcow2::delete_snapshot(*state_, index);
+  co_return co_await settle(*state_, std::move(done));
+}
+
+Async<> Image::show_snapshot(size_t index) {
+  return qcow2::show_snapshot(*state_, index);
 }
 
 Async<> Image::close() {

@@ -20,6 +20,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "block/io/executor.h"
 #include "block/node.h"
@@ -46,6 +47,13 @@ struct OpenOptions {
   MessageSink message;
 };
 
+// What the maker of a snapshot says about it.
+struct NewSnapshot {
+  std::string name;
+  uint32_t date_sec = 0;
+  uint32_t date_nsec = 0;
+};
+
 class Image final : public block::Node {
  public:
   // Takes the file over. Error texts are those of contract section 6.3, without "Could not open".
@@ -69,6 +77,18 @@ class Image final : public block::Node {
   // never). `offset` is aligned to the cluster; `from` has the size of a cluster, or reaches the
   // end of the disk. Any number may be in flight: compression runs on the offload pool.
   Async<> write_compressed(uint64_t offset, IoSlice from);
+
+  // Internal snapshots (snapshot.h finds them). A crash or an error on the way leaves the image as
+  // it was before or as it is after, and leaked clusters at worst; requests wait meanwhile.
+  const std::vector<SnapshotInfo>& snapshots() const;
+  // Keeps the disk as it is now; a name may be there already.
+  Async<> create_snapshot(NewSnapshot snapshot);
+  // The disk becomes what it was then, its size too. The snapshot stays. `index` is inside the
+  // list.
+  Async<> apply_snapshot(size_t index);
+  Async<> delete_snapshot(size_t index);
+  // This image, opened read-only, shows the disk of that snapshot from now on.
+  Async<> show_snapshot(size_t index);
 
   // block::Node
   uint64_t size() const override;

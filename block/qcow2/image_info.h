@@ -30,6 +30,8 @@ struct SnapshotInfo {
   // Where the snapshot's L1 table stands and how many entries it has.
   uint64_t l1_offset = 0;
   uint32_t l1_entries = 0;
+  // Extra data behind the fields known here; it survives a rewrite of the table.
+  std::vector<uint8_t> unknown_extra;
 };
 
 // One entry of the bitmap directory.

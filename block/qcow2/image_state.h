@@ -61,6 +61,7 @@ struct Image::State {
   HeaderFile header;
   Health health;
   std::vector<SnapshotInfo> snapshots;
+  uint64_t snapshot_table_bytes = 0;
   std::vector<BitmapInfo> bitmaps;
   block::Limits limits;
   std::unique_ptr<block::Node> backing;

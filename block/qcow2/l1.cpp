@@ -49,4 +49,11 @@ void L1Table::move_to(uint64_t offset, uint64_t entries) {
     dirty_.insert(block);
 }
 
+void L1Table::replace(uint64_t offset, std::vector<uint64_t> entries) {
+  offset_ = offset;
+  entries_ = std::move(entries);
+  verified_.assign(entries_.size(), false);
+  dirty_.clear();
+}
+
 }  // namespace calf::qcow2

@@ -29,6 +29,7 @@ class L1Table {
   uint64_t size_bytes() const { return entries_.size() * 8; }
   L1Entry get(uint64_t index) const { return L1Entry::decode(entries_[index]); }
   uint64_t raw(uint64_t index) const { return entries_[index]; }
+  const std::vector<uint64_t>& entries() const { return entries_; }
   void set(uint64_t index, L1Entry entry) {
     entries_[index] = entry.encode();
     dirty_.insert(index / kBlockEntries);
@@ -48,6 +49,8 @@ class L1Table {
   std::vector<uint8_t> to_bytes(uint64_t entries) const;
   // The table now stands at `offset` and has `entries` entries (not fewer). Everything is dirty.
   void move_to(uint64_t offset, uint64_t entries);
+  // Another table takes its place: it stands in the file at `offset` as given here.
+  void replace(uint64_t offset, std::vector<uint64_t> entries);
 
  private:
   // Pieces of 512 bytes: a sector is written whole or not at all.

@@ -1,4 +1,5 @@
-// Reads the snapshot table and the bitmap directory, for info, check and the overlap check.
+// The snapshot table (read, written) and the bitmap directory (read): for info, check, the overlap
+// check and the snapshot operations.
 #pragma once
 
 #include <vector>
@@ -16,6 +17,10 @@ struct SnapshotTable {
 // Nothing in an entry is trusted: lengths are held against the limits and the file. Where a
 // snapshot's L1 table stands is not checked here.
 Async<SnapshotTable> read_snapshot_table(HostFile& file, const Header& header);
+
+// The table as bytes; every entry gets the extra data of version 3. An error if it would exceed the
+// limits of the format.
+Result<std::vector<uint8_t>> serialize_snapshot_table(const std::vector<SnapshotInfo>& entries);
 
 // The place of the bitmap directory, from the header extension, if the autoclear bit says that it
 // can be believed.

@@ -70,6 +70,12 @@ void TableCache::drop(ByteRange range) {
   }
 }
 
+void TableCache::drop_all() {
+  assert(dirty_.empty());
+  while (!lru_.empty())
+    remove(lru_.front());
+}
+
 std::vector<TableWrite> TableCache::collect() {
   std::vector<TableWrite> out;
   out.reserve(dirty_.size());

@@ -101,6 +101,8 @@ class TableCache {
   void mark_dirty(const SliceRef& slice);
   // Forgets the slices of a table that is no more.
   void drop(ByteRange range);
+  // Forgets all of them; none is dirty.
+  void drop_all();
 
   // Copies of all dirty slices, by offset; they are clean from now on.
   std::vector<TableWrite> collect();

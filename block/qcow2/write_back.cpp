@@ -47,15 +47,28 @@ Async<> WriteBack::flush() {
   co_return co_await run(!lazy());
 }
 
+Async<> WriteBack::set_dirty_bit() {
+  if (header_.get().has(format::kDirty)) co_return Result<void>();
+  AsyncMutex::Guard guard = co_await dirty_mutex_.lock();
+  if (header_.get().has(format::kDirty)) co_return Result<void>();
+  std::function<void(Header&)> change = [](Header& h) { h.incompatible |= format::kDirty; };
+  CO_TRY_VOID(co_await header_.update(change));
+  co_return co_await file_.flush();
+}
+
+Async<> WriteBack::unsettle() {
+  if (header_.get().geometry.version >= 3) CO_TRY_VOID(co_await set_dirty_bit());
+  ++unsettled_;
+  co_return Result<void>();
+}
+
+Async<> WriteBack::settle() {
+  --unsettled_;
+  co_return co_await finish();
+}
+
 Async<> WriteBack::before_change() {
-  if (lazy() && !header_.get().has(format::kDirty)) {
-    AsyncMutex::Guard guard = co_await dirty_mutex_.lock();
-    if (!header_.get().has(format::kDirty)) {
-      std::function<void(Header&)> change = [](Header& h) { h.incompatible |= format::kDirty; };
-      CO_TRY_VOID(co_await header_.update(change));
-      CO_TRY_VOID(co_await file_.flush());
-    }
-  }
+  if (lazy()) CO_TRY_VOID(co_await set_dirty_bit());
   if (mapping_.cache().over_dirty_limit() || refcounts_.cache().over_dirty_limit() ||
       allocator_.over_limit()) {
     CO_TRY_VOID(co_await run(true));
@@ -67,7 +80,7 @@ Async<> WriteBack::finish() {
   // The second run writes the refcounts that the first one's frees dropped.
   CO_TRY_VOID(co_await run(true));
   CO_TRY_VOID(co_await run(true));
-  if (header_.get().has(format::kDirty)) {
+  if (header_.get().has(format::kDirty) && unsettled_ == 0) {
     std::function<void(Header&)> change = [](Header& h) { h.incompatible &= ~format::kDirty; };
     CO_TRY_VOID(co_await header_.update(change));
     CO_TRY_VOID(co_await file_.flush());

@@ -48,6 +48,14 @@ class WriteBack {
   // flush(), all frees applied, refcounts written, dirty bit cleared.
   Async<> finish();
 
+  // From here to settle() refcounts and COPIED flags in the file may disagree (never so that used
+  // clusters could be taken for free or shared ones for our own). The dirty bit is set, durably, so
+  // that the next open puts right what a crash leaves; version 2 has none, and leaves it to a
+  // check. Everything else that a crash of an operation in between leaves is leaked clusters.
+  Async<> unsettle();
+  // They agree in memory: finish(), the dirty bit goes.
+  Async<> settle();
+
  private:
   struct Batch;
   Async<> run(bool with_refcounts);
@@ -56,6 +64,7 @@ class WriteBack {
   Async<> write_tables(const std::vector<const TableWrite*>& writes);
   void restore(Batch& batch);
   bool lazy() const;
+  Async<> set_dirty_bit();
 
   Executor& executor_;
   HostFile& file_;
@@ -71,6 +80,9 @@ class WriteBack {
   uint64_t finished_ = 0;
   // A run failed: L1 entries may be in the file without their tables.
   bool cautious_ = false;
+  // Operations between unsettle() and settle(), and those that never got there: the dirty bit
+  // stays.
+  unsigned unsettled_ = 0;
 };
 
 }  // namespace calf::qcow2

@@ -46,8 +46,17 @@ Async<> Conversion::open_sources() {
     CO_TRY(block::OpenSpec spec, open_spec(context_, image));
     spec.cache = args_.source_cache;
     spec.force_share |= args_.force_share;
+    // Nothing is written, so the filter would only hide the image from show_snapshot().
+    if (args_.snapshot) spec.cache.write_through = false;
     CO_TRY(std::unique_ptr<Node> node,
            co_await block::open_chain(context_.executor, context_.formats, std::move(spec)));
+    if (args_.snapshot) {
+      Result<void> shown = co_await ops::show_snapshot(*node, *args_.snapshot);
+      if (!shown.ok()) {
+        sources_.push_back(std::move(node));
+        co_return shown;
+      }
+    }
     total_ += node->size();
     sources_.push_back(std::move(node));
   }

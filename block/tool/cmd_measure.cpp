@@ -10,6 +10,7 @@
 #include "block/tool/json.h"
 #include "block/tool/options.h"
 #include "block/tool/sizes.h"
+#include "block/tool/snapshot_option.h"
 
 namespace calf::img {
 namespace {
@@ -22,6 +23,7 @@ struct Arguments {
   std::string options;
   bool json = false;
   bool force_share = false;
+  std::optional<ops::SnapshotChoice> snapshot;
 };
 
 struct Answer {
@@ -37,6 +39,7 @@ Async<Answer> measure(const Context& context, const Arguments& args, CreateOptio
     CO_TRY(block::OpenSpec spec, open_spec(context, args.image));
     spec.force_share |= args.force_share;
     CO_TRY(source, co_await block::open_chain(context.executor, context.formats, std::move(spec)));
+    if (args.snapshot) CO_TRY_VOID(co_await ops::show_snapshot(*source, *args.snapshot));
     size = source->size();
   }
   if (args.target_format == "raw") {
@@ -102,6 +105,19 @@ int run(const Context& context, const Arguments& args) {
   return kExitOk;
 }
 
+// The value of -l. An exit code if it is wrong.
+std::optional<int> read_snapshot(const Context& context, const std::string& value,
+                                 std::optional<ops::SnapshotChoice>* out) {
+  Result<ops::SnapshotChoice> choice = parse_snapshot_option(value);
+  if (choice.ok()) {
+    *out = std::move(*choice);
+    return std::nullopt;
+  }
+  context.error(choice.error());
+  context.errorf("Failed in parsing snapshot param '{}'", value);
+  return kExitFailure;
+}
+
 }  // namespace
 
 int cmd_measure(const Context& context, int argc, char** argv) {
@@ -118,7 +134,6 @@ int cmd_measure(const Context& context, int argc, char** argv) {
                                         kImageOptsOption};
   Arguments args;
   std::string output = "human";
-  std::optional<std::string> snapshot;
   Operands operands = parse_options(context, argc, argv, kOptions,
                                     [&](int code, std::string value) -> std::optional<int> {
                                       switch (code) {
@@ -136,8 +151,7 @@ int cmd_measure(const Context& context, int argc, char** argv) {
                                           args.options += (args.options.empty() ? "" : ",") + value;
                                           break;
                                         case 'l':
-                                          snapshot = value;
-                                          break;
+                                          return read_snapshot(context, value, &args.snapshot);
                                         case kOutput:
                                           output = value;
                                           break;
@@ -166,14 +180,13 @@ int cmd_measure(const Context& context, int argc, char** argv) {
   }
   if (operands.words.size() > 1) return fail("At most one filename argument is allowed.");
   args.has_file = operands.words.size() == 1;
-  if (!args.has_file && (args.image.image_opts || args.image.format || snapshot)) {
+  if (!args.has_file && (args.image.image_opts || args.image.format || args.snapshot)) {
     return fail("--image-opts, -f, and -l require a filename argument.");
   }
   if (!args.has_file && !args.size) {
     return fail("Either --size N or one filename must be specified.");
   }
   if (args.has_file && args.size) return fail("--size N cannot be used together with a filename.");
-  if (snapshot) return fail("measure -l is not supported yet (qemu-img has it)");
   if (args.has_file) args.image.name = operands.words[0];
   args.json = output == "json";
   return run(context, args);

@@ -41,7 +41,7 @@ constexpr Command kCommands[] = {
      nullptr},
     {"resize", "[--image-opts] [-f FMT] [--preallocation=MODE] [-q] [--shrink] FILE [+|-]SIZE",
      cmd_resize},
-    {"snapshot", "[--image-opts] [-U] [-q] [-l | -a NAME | -c NAME | -d NAME] FILE", nullptr},
+    {"snapshot", "[--image-opts] [-U] [-q] [-l | -a NAME | -c NAME | -d NAME] FILE", cmd_snapshot},
 };
 
 }  // namespace

@@ -27,5 +27,6 @@ int cmd_info(const Context& context, int argc, char** argv);
 int cmd_map(const Context& context, int argc, char** argv);
 int cmd_measure(const Context& context, int argc, char** argv);
 int cmd_resize(const Context& context, int argc, char** argv);
+int cmd_snapshot(const Context& context, int argc, char** argv);
 
 }  // namespace calf::img

@@ -68,7 +68,6 @@ class Parser {
   bool format_given_ = false;
   bool bitmaps_ = false;
   bool skip_broken_bitmaps_ = false;
-  std::optional<std::string> snapshot_;
 };
 
 std::optional<int> Parser::cache_option(block::CacheMode* mode, const char* what,
@@ -132,9 +131,15 @@ std::optional<int> Parser::option(int code, const std::string& value) {
       }
       args_.options += (args_.options.empty() ? "" : ",") + value;
       break;
-    case 'l':
-      snapshot_ = value;
+    case 'l': {
+      Result<ops::SnapshotChoice> choice = parse_snapshot_option(value);
+      if (!choice.ok()) {
+        context_.error(choice.error());
+        return fail(fmt::format("Failed in parsing snapshot param '{}'", value));
+      }
+      args_.snapshot = std::move(*choice);
       break;
+    }
     case 'S':
       return sparse_option(value);
     case 'p':
@@ -204,7 +209,6 @@ std::optional<int> Parser::check() {
   if (offload_ && args_.compress) return fail("Cannot enable copy offloading when -c is used");
   if (offload_ && sparse_given_) return fail("Cannot enable copy offloading when -S is used");
   if (offload_ && args_.salvage) return fail("Cannot use copy offloading in salvaging mode");
-  if (snapshot_) return fail("convert -l is not supported yet (qemu-img has it)");
   if (bitmaps_) return fail("convert --bitmaps is not supported yet (qemu-img has it)");
   return std::nullopt;
 }
@@ -238,6 +242,10 @@ std::optional<int> parse_convert_arguments(const Context& context, int argc, cha
   }
   args->target = operands.words.back();
   operands.words.pop_back();
+  if (args->snapshot && operands.words.size() > 1) {
+    context.error("No support for concatenating multiple snapshot");
+    return kExitFailure;
+  }
   args->sources = std::move(operands.words);
   return std::nullopt;
 }

@@ -8,6 +8,7 @@
 
 #include "block/cache_mode.h"
 #include "block/tool/image_name.h"
+#include "block/tool/snapshot_option.h"
 
 namespace calf::img {
 
@@ -26,6 +27,8 @@ struct ConvertArguments {
   bool force_share = false;
   bool out_of_order = false;
   bool salvage = false;
+  // Of the source.
+  std::optional<ops::SnapshotChoice> snapshot;
   std::optional<std::string> backing;
   std::optional<std::string> backing_format;
   std::string options;

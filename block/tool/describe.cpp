@@ -162,13 +162,16 @@ std::string to_text(const ImageDescription& image) {
       out += fmt::format("backing file format: {}\n", quote_for_terminal(*q->backing_format));
     }
   }
-  if (!q->snapshots.empty()) {
-    out += fmt::format("Snapshot list:\n{:<10}{:<17}{:>8}{:>20}{:>13}{:>11}\n", "ID", "TAG",
-                       "VM SIZE", "DATE", "VM CLOCK", "ICOUNT");
-    for (const auto& snapshot : q->snapshots)
-      out += snapshot_row(snapshot);
-  }
+  if (!q->snapshots.empty()) out += snapshot_list(q->snapshots);
   out += "Format specific information:\n" + format_specific(*q).to_lines(1);
+  return out;
+}
+
+std::string snapshot_list(const std::vector<qcow2::SnapshotInfo>& snapshots) {
+  std::string out = fmt::format("Snapshot list:\n{:<10}{:<17}{:>8}{:>20}{:>13}{:>11}\n", "ID",
+                                "TAG", "VM SIZE", "DATE", "VM CLOCK", "ICOUNT");
+  for (const auto& snapshot : snapshots)
+    out += snapshot_row(snapshot);
   return out;
 }
 

@@ -4,6 +4,7 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "block/node.h"
 #include "block/qcow2/image_info.h"
@@ -29,5 +30,7 @@ ImageDescription describe(const block::Node& node, const std::string& filename,
 
 Json to_json(const ImageDescription& image);
 std::string to_text(const ImageDescription& image);
+// The table of snapshots with its title. Contract section 5.6.
+std::string snapshot_list(const std::vector<qcow2::SnapshotInfo>& snapshots);
 
 }  // namespace calf::img
