@@ -45,6 +45,10 @@ struct OpenedFormat {
   std::optional<BackingReference> backing;
   // Gives `node` the node below it, before the first request. Null in formats without backing.
   std::function<void(std::unique_ptr<Node>)> set_backing;
+  // The name of the file that holds guest data, where that is not the image's own; as recorded.
+  std::optional<std::string> data_file;
+  // Gives `node` that file, before the first request.
+  std::function<void(std::unique_ptr<Node>)> set_data_file;
 };
 
 // Who opens an image, for its lock.

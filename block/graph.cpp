@@ -44,6 +44,8 @@ class ChainOpener {
  private:
   Async<> open_layers();
   Async<OpenedFormat> open_layer(LayerSpec layer);
+  Async<std::unique_ptr<FileNode>> open_file(const LayerSpec& layer);
+  Async<std::unique_ptr<Node>> open_data_file(LayerSpec layer, std::string recorded);
   Async<const FormatDriver*> choose_driver(LayerSpec& layer, Node& file, bool* probed);
   Result<LayerSpec> layer_below(const std::string& overlay, const char* overlay_format,
                                 const BackingReference& reference) const;
@@ -138,11 +140,7 @@ Async<OpenedFormat> ChainOpener::open_layer(LayerSpec layer) {
   if (layer.format && formats_.find(*layer.format) == nullptr) {
     co_return make_error(ErrorKind::kUnsupported, "Unknown driver '{}'", *layer.format);
   }
-  // Asked before the open and again after it: the first answer keeps our own lock out of the error.
-  CO_TRY_VOID(note_file(layer.path, nullptr));
-  FileOptions options{.writable = layer.writable, .cache = spec_.cache, .discard = spec_.discard};
-  CO_TRY(std::unique_ptr<FileNode> file, co_await FileNode::open(executor_, layer.path, options));
-  CO_TRY_VOID(note_file(layer.path, file.get()));
+  CO_TRY(std::unique_ptr<FileNode> file, co_await open_file(layer));
 
   bool probed = false;
   CO_TRY(const FormatDriver* driver, co_await choose_driver(layer, *file, &probed));
@@ -159,8 +157,42 @@ Async<OpenedFormat> ChainOpener::open_layer(LayerSpec layer) {
   format_options.info_only = spec_.info_only;
   format_options.for_check = spec_.for_check && !layer.is_base;
   format_options.message = spec_.message;
+  const bool wants_data = !format_options.info_only && !format_options.for_check;
   std::unique_ptr<Node> node = std::move(file);
-  co_return co_await driver->open(executor_, std::move(node), std::move(format_options));
+  CO_TRY(OpenedFormat opened,
+         co_await driver->open(executor_, std::move(node), std::move(format_options)));
+  if (opened.data_file && wants_data) {
+    Result<std::unique_ptr<Node>> data = co_await open_data_file(layer, *opened.data_file);
+    if (!data.ok()) {
+      Result<void> ignored = co_await opened.node->close();
+      co_return std::move(data.error());
+    }
+    opened.set_data_file(std::move(*data));
+  }
+  co_return opened;
+}
+
+Async<std::unique_ptr<FileNode>> ChainOpener::open_file(const LayerSpec& layer) {
+  // Asked before the open and again after it: the first answer keeps our own lock out of the error.
+  CO_TRY_VOID(note_file(layer.path, nullptr));
+  FileOptions options{.writable = layer.writable, .cache = spec_.cache, .discard = spec_.discard};
+  CO_TRY(std::unique_ptr<FileNode> file, co_await FileNode::open(executor_, layer.path, options));
+  CO_TRY_VOID(note_file(layer.path, file.get()));
+  co_return file;
+}
+
+Async<std::unique_ptr<Node>> ChainOpener::open_data_file(LayerSpec layer, std::string recorded) {
+  if (recorded.empty()) {
+    co_return make_error(ErrorKind::kInvalid, "'data-file' is required for this image");
+  }
+  CO_TRY(layer.path, resolve_recorded_name(layer.path, recorded));
+  CO_TRY(std::unique_ptr<FileNode> file, co_await open_file(layer));
+  // Whoever writes it behind the image's back destroys the disk.
+  LockRequest lock = layer.writable ? kLockFormatWriter : kLockFormatReader;
+  if (spec_.force_share) lock.refuses = 0;
+  CO_TRY_VOID(file->lock(lock));
+  std::unique_ptr<Node> node = std::move(file);
+  co_return node;
 }
 
 Result<LayerSpec> ChainOpener::layer_below(const std::string& overlay, const char* overlay_format,

@@ -30,7 +30,11 @@ class Qcow2Driver final : public FormatDriver {
       opened.backing = BackingReference{*image->backing_name(), image->backing_format(),
                                         image->base_fingerprint()};
     }
+    opened.data_file = image->data_file_name();
     qcow2::Image* raw = image.get();
+    opened.set_data_file = [raw](std::unique_ptr<Node> data) {
+      raw->set_data_file(std::move(data));
+    };
     opened.set_backing = [raw](std::unique_ptr<Node> below) { raw->set_backing(std::move(below)); };
     opened.node = std::move(image);
     co_return opened;

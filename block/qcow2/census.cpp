@@ -135,7 +135,7 @@ Async<> Census::count_snapshots() {
 
 // Each table is read once, however many L1 entries point to it: its references count that often.
 Async<> Census::count_l2_tables() {
-  std::vector<be64> raw(g_.l2_entries());
+  std::vector<be64> raw(g_.cluster_size() / 8);
   std::span<uint8_t> bytes(reinterpret_cast<uint8_t*>(raw.data()), g_.cluster_size());
   for (uint64_t offset : table_order_) {
     const TableUse use = tables_[offset];
@@ -155,43 +155,75 @@ Async<> Census::count_l2_tables() {
   co_return Result<void>();
 }
 
-void Census::count_l2_table(const std::vector<be64>& entries, TableUse use) {
+void Census::count_compressed(RawL2Entry raw, const L2Entry& entry, uint64_t index, TableUse use) {
+  if (entry.copied) {
+    corruption("ERROR: coffset={:#x}: copied flag must never be set for compressed clusters",
+               entry.offset);
+  }
+  if (g_.external_data) {
+    corruption("ERROR compressed cluster {} with data file, entry={:#x}", index, raw.descriptor);
+    return;
+  }
+  if (raw.subclusters != 0) {
+    corruption(
+        "ERROR compressed cluster {} with non-zero subcluster allocation bitmap, entry={:#x}",
+        index, raw.descriptor);
+    return;
+  }
+  if (entry.kind == ClusterKind::kInvalid) {
+    corruption("ERROR offset={:x}: Compressed cluster is out of range; L2 entry corrupted.",
+               entry.offset);
+    return;
+  }
+  uint64_t begin = align_down(entry.offset, 512);
+  count_region(begin, entry.offset + entry.compressed_length - begin, use.total);
+  result_.allocated_clusters += use.active;
+  result_.compressed_clusters += use.active;
+  result_.fragmented_clusters += use.active;
+}
+
+bool Census::examine_entry(RawL2Entry raw, const L2Entry& entry) {
+  const bool has_zero_flag = g_.version >= 3 && !g_.extended_l2;
+  const uint64_t reserved = format::kL2Reserved | (has_zero_flag ? 0 : format::kZero);
+  if ((raw.descriptor & reserved) != 0) {
+    corruption("ERROR found l2 entry with reserved bits set: {:x}", raw.descriptor);
+  }
+  if (entry.placed && (entry.data_mask & entry.zero_mask) != 0) {
+    corruption("ERROR offset={:x}: Allocated cluster has corrupted subcluster allocation bitmap",
+               entry.offset);
+    return false;
+  }
+  if (!entry.placed && entry.data_mask != 0) {
+    corruption("ERROR: Unallocated cluster has non-zero subcluster allocation map");
+    return false;
+  }
+  if (entry.kind == ClusterKind::kInvalid) {
+    corruption("ERROR offset={:x}: {} cluster is not properly aligned; L2 entry corrupted.",
+               entry.offset, entry.data_mask == 0 ? "Preallocated" : "Data");
+    return false;
+  }
+  return true;
+}
+
+void Census::count_l2_table(const std::vector<be64>& words, TableUse use) {
   uint64_t next_contiguous = 0;
-  for (uint64_t raw : entries) {
-    if (raw == 0) continue;
-    L2Entry entry = L2Entry::decode(raw, g_);
-    if ((raw & format::kCompressed) != 0) {
-      if (entry.copied) {
-        corruption("ERROR: coffset={:#x}: copied flag must never be set for compressed clusters",
-                   entry.offset);
-      }
-      if (entry.kind == ClusterKind::kInvalid) {
-        corruption("ERROR offset={:x}: Compressed cluster is out of range; L2 entry corrupted.",
-                   entry.offset);
-        continue;
-      }
-      uint64_t begin = align_down(entry.offset, 512);
-      count_region(begin, entry.offset + entry.compressed_length - begin, use.total);
-      result_.allocated_clusters += use.active;
-      result_.compressed_clusters += use.active;
-      result_.fragmented_clusters += use.active;
+  for (uint64_t i = 0; i < g_.l2_entries(); ++i) {
+    const RawL2Entry raw = load_l2_entry(words.data(), i, g_);
+    if (raw.empty()) continue;
+    const L2Entry entry = L2Entry::decode(raw, g_);
+    if ((raw.descriptor & format::kCompressed) != 0) {
+      count_compressed(raw, entry, i, use);
       continue;
     }
-    uint64_t reserved = format::kL2Reserved | (g_.version < 3 ? format::kZero : 0);
-    if ((raw & reserved) != 0) {
-      corruption("ERROR found l2 entry with reserved bits set: {:x}", raw);
-    }
-    if (entry.kind == ClusterKind::kInvalid) {
-      bool zero = g_.version >= 3 && (raw & format::kZero) != 0;
-      corruption("ERROR offset={:x}: {} cluster is not properly aligned; L2 entry corrupted.",
-                 entry.offset, zero ? "Preallocated" : "Data");
-      continue;
-    }
-    if (!entry.has_cluster()) continue;
+    if (!examine_entry(raw, entry) || !entry.has_cluster()) continue;
     if (use.active != 0) {
       ++result_.allocated_clusters;
       if (next_contiguous != 0 && entry.offset != next_contiguous) ++result_.fragmented_clusters;
       next_contiguous = entry.offset + g_.cluster_size();
+    }
+    // Clusters of a data file have no counts.
+    if (g_.external_data) continue;
+    if (use.active != 0) {
       references_.add_flag(g_.cluster_index(entry.offset),
                            entry.copied ? References::kCopiedSet : References::kCopiedClear);
     }

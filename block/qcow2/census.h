@@ -44,7 +44,10 @@ class Census {
   Async<> count_l1(uint64_t offset, uint64_t entries, bool active, uint64_t times);
   Async<> count_snapshots();
   Async<> count_l2_tables();
-  void count_l2_table(const std::vector<be64>& entries, TableUse use);
+  void count_l2_table(const std::vector<be64>& words, TableUse use);
+  void count_compressed(RawL2Entry raw, const L2Entry& entry, uint64_t index, TableUse use);
+  // False if the entry breaks the format.
+  bool examine_entry(RawL2Entry raw, const L2Entry& entry);
   void count_refcount_blocks();
   Async<> count_bitmaps();
 

@@ -187,7 +187,7 @@ bool Comparison::flags_disagree() const {
 }
 
 Async<> Comparison::check_copied(bool repair) {
-  const bool read_tables = flags_disagree();
+  const bool read_tables = !g_.external_data && flags_disagree();
   const Header& header = state_.header.get();
   L1Table& l1 = state_.parts->mapping.l1();
   const char* verb = repair ? "Repairing" : "ERROR";
@@ -220,19 +220,21 @@ Async<> Comparison::check_copied_table(uint64_t l2_offset, bool repair) {
   ByteRange range{l2_offset, g_.cluster_size()};
   CO_TRY(bool hole, co_await is_hole(state_.file, range));
   if (hole) co_return Result<void>();
-  std::vector<be64> entries(g_.l2_entries());
-  std::span<uint8_t> bytes(reinterpret_cast<uint8_t*>(entries.data()), g_.cluster_size());
+  std::vector<be64> words(g_.cluster_size() / 8);
+  std::span<uint8_t> bytes(reinterpret_cast<uint8_t*>(words.data()), g_.cluster_size());
   CO_TRY_VOID(co_await state_.file.read_bytes(l2_offset, bytes));
   bool changed = false;
-  for (be64& raw : entries) {
+  for (uint64_t i = 0; i < g_.l2_entries(); ++i) {
+    RawL2Entry raw = load_l2_entry(words.data(), i, g_);
     L2Entry entry = L2Entry::decode(raw, g_);
-    if (!entry.has_cluster()) continue;
+    if (!entry.has_cluster() || entry.kind == ClusterKind::kInvalid) continue;
     const uint32_t refcount = references_.refcount(g_.cluster_index(entry.offset));
     if (entry.copied == (refcount == 1)) continue;
     sink_(fmt::format("{} OFLAG_COPIED data cluster: l2_entry={:x} refcount={}",
-                      repair ? "Repairing" : "ERROR", raw.value(), refcount));
+                      repair ? "Repairing" : "ERROR", raw.descriptor, refcount));
     if (repair) {
-      raw = raw ^ format::kCopied;
+      raw.descriptor ^= format::kCopied;
+      store_l2_entry(words.data(), i, raw, g_);
       changed = true;
       ++result_.corruptions_fixed;
     } else {

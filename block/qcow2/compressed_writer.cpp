@@ -30,6 +30,8 @@ Async<Packed> pack(Image::State& state, IoSlice from) {
 }  // namespace
 
 Async<> write_guest_compressed(Image::State& state, uint64_t offset, IoSlice from) {
+  // A data file holds plain clusters only.
+  if (state.geometry().external_data) co_return Error::from_errno(ENOTSUP);
   CO_TRY(Packed packed, co_await pack(state, from));
   if (packed.length == 0) co_return co_await write_guest(state, offset, from);
 

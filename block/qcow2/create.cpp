@@ -66,6 +66,8 @@ Geometry geometry_of(const CreateOptions& options) {
   g.version = options.version;
   g.cluster_bits = static_cast<unsigned>(std::countr_zero(options.cluster_size));
   g.refcount_order = static_cast<unsigned>(std::countr_zero(options.refcount_bits));
+  g.extended_l2 = options.extended_l2;
+  g.external_data = options.data_file.has_value();
   return g;
 }
 
@@ -82,6 +84,13 @@ Header make_header(const CreateOptions& options, const Layout& layout) {
   }
   header.compression = options.compression;
   if (options.compression != Compression::kZlib) header.incompatible |= format::kCompressionType;
+  if (options.extended_l2) header.incompatible |= format::kExtendedL2;
+  if (options.data_file) {
+    const std::string& name = *options.data_file;
+    header.incompatible |= format::kExternalData;
+    header.extensions.push_back({format::kExtDataFileName, {name.begin(), name.end()}});
+    if (options.data_file_raw) header.autoclear |= format::kRawExternalData;
+  }
   if (options.lazy_refcounts) header.compatible |= format::kLazyRefcounts;
   header.backing_name = options.backing_name;
   header.backing_format = options.backing_format;
@@ -107,14 +116,22 @@ Async<> write_tables(block::Node& node, const Geometry& g, const Layout& layout)
   co_return co_await node.truncate(end, block::Preallocation::kOff);
 }
 
-Async<> preallocate_new(Executor& executor, block::Node& node, const CreateOptions& options) {
+// A data file that is to be a raw disk has its clusters mapped, all of them.
+block::Preallocation mapped_from_start(const CreateOptions& options) {
+  const bool needed = options.data_file_raw && options.preallocation == block::Preallocation::kOff;
+  return needed ? block::Preallocation::kMetadata : options.preallocation;
+}
+
+Async<> preallocate_new(Executor& executor, block::Node& node, block::Node* data,
+                        const CreateOptions& options) {
   std::unique_ptr<block::Node> borrowed = std::make_unique<BorrowedNode>(node);
   OpenOptions open;
   open.writable = true;
   open.unsafe_no_flush = true;
   CO_TRY(auto image, co_await Image::open(executor, std::move(borrowed), std::move(open)));
+  if (data != nullptr) image->set_data_file(std::make_unique<BorrowedNode>(*data));
   ByteRange all{0, image->size()};
-  Result<void> done = co_await preallocate(image->state(), all, options.preallocation);
+  Result<void> done = co_await preallocate(image->state(), all, mapped_from_start(options));
   Result<void> closed = co_await image->close();
   co_return done.ok() ? std::move(closed) : std::move(done);
 }
@@ -150,6 +167,16 @@ Result<void> validate(const CreateOptions& o) {
         "Extended L2 entries are only supported with cluster sizes of at least 16384 "
         "bytes");
   }
+  if (o.data_file_raw && !o.data_file) return invalid("data-file-raw requires data-file");
+  if (o.data_file && o.version < 3) {
+    return invalid(fmt::format("External data files are only supported with {}", kNewer));
+  }
+  if (o.data_file_raw && o.backing_name) {
+    return invalid("Backing file and data-file-raw cannot be used at the same time");
+  }
+  if (o.data_file && o.data_file->size() > format::kMaxBackingName) {
+    return invalid("Data file name too long");
+  }
   if (o.version < 3 && o.compression != Compression::kZlib) {
     return invalid(fmt::format("Non-zlib compression type is only supported with {}", kNewer));
   }
@@ -164,10 +191,6 @@ Result<void> validate(const CreateOptions& o) {
   if (o.backing_name && o.backing_name->size() > format::kMaxBackingName) {
     return invalid("Backing file name too long");
   }
-  if (o.extended_l2) {
-    return make_error(ErrorKind::kUnsupported,
-                      "Images with extended L2 entries (subclusters) are not supported");
-  }
   Geometry g = geometry_of(o);
   if (o.size > UINT64_MAX - 511 ||
       g.l1_entries_for(align_up(o.size, 512)) * 8 > format::kMaxL1Bytes) {
@@ -178,7 +201,8 @@ Result<void> validate(const CreateOptions& o) {
   return {};
 }
 
-Async<> create(Executor& executor, block::Node& file, const CreateOptions& options) {
+Async<> create(Executor& executor, block::Node& file, const CreateOptions& options,
+               block::Node* data) {
   CO_TRY_VOID(validate(options));
   const Geometry g = geometry_of(options);
   const Layout layout = lay_out(g, align_up(options.size, 512));
@@ -188,8 +212,11 @@ Async<> create(Executor& executor, block::Node& file, const CreateOptions& optio
   FlatIo io(std::span<const uint8_t>{header});
   CO_TRY_VOID(co_await file.write(0, io.slice(), {}));
   CO_TRY_VOID(co_await write_tables(file, g, layout));
-  if (options.preallocation != block::Preallocation::kOff && options.size != 0) {
-    CO_TRY_VOID(co_await preallocate_new(executor, file, options));
+  if (mapped_from_start(options) != block::Preallocation::kOff && options.size != 0) {
+    co_return co_await preallocate_new(executor, file, data, options);
+  }
+  if (data != nullptr) {
+    co_return co_await data->truncate(align_up(options.size, 512), block::Preallocation::kOff);
   }
   co_return Result<void>();
 }

@@ -25,6 +25,9 @@ struct CreateOptions {
   std::optional<std::string> backing_format;
   // What to note about the base (block/base_fingerprint.h).
   std::optional<std::vector<uint8_t>> base_fingerprint;
+  // The name to record of a file for guest data.
+  std::optional<std::string> data_file;
+  bool data_file_raw = false;
   bool lazy_refcounts = false;
   bool extended_l2 = false;
   block::Preallocation preallocation = block::Preallocation::kOff;
@@ -33,8 +36,10 @@ struct CreateOptions {
 // Errors carry qemu-img's texts (contract section 6.2).
 Result<void> validate(const CreateOptions& options);
 
-// Validates, then writes into `file`, whose content is dropped. `options` outlives the await. On
-// error the file is left as it is and should be removed by whoever made it.
-Async<> create(Executor& executor, block::Node& file, const CreateOptions& options);
+// Validates, then writes into `file`, whose content is dropped. `data` is the (empty) file that
+// options.data_file names, else null. `options` outlives the await. On error the files are left as
+// they are and should be removed by whoever made them.
+Async<> create(Executor& executor, block::Node& file, const CreateOptions& options,
+               block::Node* data = nullptr);
 
 }  // namespace calf::qcow2

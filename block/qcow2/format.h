@@ -142,6 +142,8 @@ inline constexpr uint64_t kMaxHostOffset = uint64_t{1} << 56;
 // Limits, QEMU's.
 inline constexpr unsigned kMinClusterBits = 9;
 inline constexpr unsigned kMaxClusterBits = 21;
+// Extended L2 entries want clusters of at least this size.
+inline constexpr uint64_t kMinExtendedCluster = 16384;
 inline constexpr uint64_t kMaxL1Bytes = uint64_t{32} << 20;
 inline constexpr uint64_t kMaxRefcountTableBytes = uint64_t{8} << 20;
 inline constexpr uint32_t kMaxSnapshots = 65536;

@@ -82,6 +82,22 @@ Result<void> parse_backing_name(std::span<const uint8_t> cluster0, const format:
   return {};
 }
 
+// An external data file's name is a path like a backing file's.
+Result<void> check_data_file(const Header& header) {
+  if ((header.autoclear & format::kRawExternalData) != 0 && !header.has(format::kExternalData)) {
+    return make_error(ErrorKind::kCorrupt, "data-file-raw requires a data file");
+  }
+  std::optional<std::string> name = header.data_file_name();
+  if (!name) return {};
+  if (name->empty() || name->size() > format::kMaxBackingName) {
+    return make_error(ErrorKind::kCorrupt, "Data file name has a bad length: {}", name->size());
+  }
+  if (name->find('\0') != std::string::npos) {
+    return make_error(ErrorKind::kCorrupt, "Data file name contains a zero byte");
+  }
+  return {};
+}
+
 Result<void> parse_compression(const format::Header& raw, uint32_t header_length, Header* header) {
   uint8_t type =
       header_length > offsetof(format::Header, compression_type) ? raw.compression_type : 0;
@@ -176,6 +192,11 @@ const char* to_string(Compression compression) {
   return compression == Compression::kZstd ? "zstd" : "zlib";
 }
 
+std::optional<std::string> Header::data_file_name() const {
+  const Extension* name = find(format::kExtDataFileName);
+  return name != nullptr ? std::optional(to_text(name->data)) : std::nullopt;
+}
+
 const Extension* Header::find(uint32_t type) const {
   for (const Extension& extension : extensions) {
     if (extension.type == type) return &extension;
@@ -259,6 +280,13 @@ Result<Header> parse_header(std::span<const uint8_t> cluster0) {
   header.encryption = static_cast<Encryption>(raw.encryption_method.value());
   TRY_VOID(parse_compression(raw, header_length, &header));
   TRY_VOID(parse_backing_name(cluster0, raw, &header));
+  TRY_VOID(check_data_file(header));
+  header.geometry.external_data = header.has(format::kExternalData);
+  header.geometry.extended_l2 = header.has(format::kExtendedL2);
+  if (header.geometry.extended_l2 && cluster_size < format::kMinExtendedCluster) {
+    return make_error(ErrorKind::kCorrupt, "Unsupported cluster size: {} with extended L2 entries",
+                      cluster_size);
+  }
   if (const Extension* name = header.find(format::kExtBackingFormat)) {
     header.backing_format = to_text(name->data);
   }

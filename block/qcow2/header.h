@@ -45,6 +45,8 @@ struct Header {
   std::vector<Extension> extensions;
   std::optional<std::string> backing_name;
   std::optional<std::string> backing_format;
+  // As recorded; only meant if the feature bit says so. Kept in `extensions`.
+  std::optional<std::string> data_file_name() const;
 
   bool has(uint64_t incompatible_bit) const { return (incompatible & incompatible_bit) != 0; }
   const Extension* find(uint32_t type) const;

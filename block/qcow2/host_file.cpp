@@ -25,14 +25,14 @@ Async<> HostFile::write_bytes(uint64_t offset, std::span<const uint8_t> bytes) {
   co_return co_await write(offset, io.slice());
 }
 
-Async<> HostFile::write_zeroes(ByteRange range) {
+Async<> HostFile::write_zeroes(ByteRange range, bool may_unmap) {
   const bool hole = range.offset >= high_water_;
   raise_high_water(range.end());
   // What lies behind everything that was written, or behind the end of the file, is zero as it is.
   range = range.intersect({0, size()});
   if (hole || range.empty()) co_return Result<void>();
   block::ZeroFlags flags;
-  flags.may_unmap = true;
+  flags.may_unmap = may_unmap;
   co_return co_await node_->write_zeroes(range, flags);
 }
 

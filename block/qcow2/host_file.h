@@ -27,8 +27,8 @@ class HostFile {
   // `bytes` outlives the await.
   Async<> read_bytes(uint64_t offset, std::span<uint8_t> bytes);
   Async<> write_bytes(uint64_t offset, std::span<const uint8_t> bytes);
-  // The range reads as zeroes; space may be given back.
-  Async<> write_zeroes(ByteRange range);
+  // The range reads as zeroes; space may be given back, if `may_unmap`.
+  Async<> write_zeroes(ByteRange range, bool may_unmap = true);
   // Gives the space of the range back where the host can; its content is undefined afterwards.
   Async<> discard(ByteRange range);
   // Does nothing if the image was opened with unsafe_no_flush.

@@ -24,14 +24,6 @@ Result<void> check_features(const Header& header, const OpenOptions& options) {
     return make_error(ErrorKind::kUnsupported, "Encrypted images ({}) are not supported",
                       header.encryption == Encryption::kLuks ? "LUKS" : "AES");
   }
-  if (header.has(format::kExternalData)) {
-    return make_error(ErrorKind::kUnsupported,
-                      "Images with an external data file are not supported");
-  }
-  if (header.has(format::kExtendedL2)) {
-    return make_error(ErrorKind::kUnsupported,
-                      "Images with extended L2 entries (subclusters) are not supported");
-  }
   return {};
 }
 
@@ -100,8 +92,9 @@ Async<> load_parts(Image::State& state, const SnapshotTable& snapshots) {
 // The format wants autoclear bits of features that the writer does not maintain cleared before the
 // first write: bitmaps would silently miss changes.
 Async<> clear_autoclear(Image::State& state) {
-  if (state.header.get().autoclear == 0) co_return Result<void>();
-  std::function<void(Header&)> change = [](Header& header) { header.autoclear = 0; };
+  constexpr uint64_t kMaintained = format::kRawExternalData;
+  if ((state.header.get().autoclear & ~kMaintained) == 0) co_return Result<void>();
+  std::function<void(Header&)> change = [](Header& header) { header.autoclear &= kMaintained; };
   CO_TRY_VOID(co_await state.header.update(change));
   co_return co_await state.file.flush();
 }
@@ -133,6 +126,9 @@ Result<void> Image::State::check_writable() const {
 }
 
 Result<void> Image::State::check_range(uint64_t offset, uint64_t length) const {
+  if (geometry().external_data && !data_file) {
+    return make_error(ErrorKind::kInvalid, "'data-file' is required for this image");
+  }
   if (offset <= size && length <= size - offset) return {};
   return make_error(ErrorKind::kInvalid, "Request past the end of the disk");
 }
@@ -177,6 +173,18 @@ std::optional<std::vector<uint8_t>> Image::base_fingerprint() const {
 void Image::set_backing(std::unique_ptr<block::Node> backing) {
   state_->backing = std::move(backing);
 }
+std::optional<std::string> Image::data_file_name() const {
+  const Header& header = state_->header.get();
+  if (!header.has(format::kExternalData)) return std::nullopt;
+  return header.data_file_name().value_or("");
+}
+void Image::set_data_file(std::unique_ptr<block::Node> data) {
+  state_->data_file = std::make_unique<HostFile>(std::move(data), state_->options.unsafe_no_flush);
+  if (state_->parts) state_->parts->write_back.set_data_file(state_->data_file.get());
+}
+block::Node& Image::data_file() const {
+  return state_->data().node();
+}
 block::Node* Image::backing() const {
   return state_->backing.get();
 }
@@ -211,9 +219,7 @@ ImageInfo Image::info() const {
   info.extended_l2 = header.has(format::kExtendedL2);
   info.has_data_file = header.has(format::kExternalData);
   info.data_file_raw = (header.autoclear & format::kRawExternalData) != 0;
-  if (const Extension* name = header.find(format::kExtDataFileName)) {
-    info.data_file = std::string(name->data.begin(), name->data.end());
-  }
+  info.data_file = header.data_file_name();
   info.backing_name = header.backing_name;
   info.backing_format = header.backing_format;
   info.snapshots = state_->snapshots;
@@ -280,6 +286,7 @@ Async<block::Extent> Image::map(ByteRange range) {
 }
 
 Async<> Image::truncate(uint64_t size, block::Preallocation preallocation) {
+  CO_TRY_VOID(state_->check_range(0, 0));
   CO_TRY_VOID(state_->check_writable());
   Result<void> done = co_await resize(*state_, size, preallocation);
   co_return co_await settle(*state_, std::move(done));
@@ -319,6 +326,10 @@ Async<> Image::close() {
   done = co_await settle(*state_, std::move(done));
   Result<void> closed = co_await state_->file.close();
   if (done.ok()) done = std::move(closed);
+  if (state_->data_file) {
+    Result<void> data_closed = co_await state_->data_file->close();
+    if (done.ok()) done = std::move(data_closed);
+  }
   if (state_->backing) {
     Result<void> backing_closed = co_await state_->backing->close();
     if (done.ok()) done = std::move(backing_closed);

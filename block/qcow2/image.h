@@ -10,8 +10,8 @@
 // durable after flush(); until then new mappings live in memory only.
 //
 // Spec: QEMU docs/interop/qcow2. Versions 2 and 3, every cluster size and refcount width, zlib and
-// zstd. Refused by name at open (info_only images excepted): encryption, external data files,
-// extended L2 entries. Persistent bitmaps are not maintained: a writable open clears their
+// zstd, extended L2 entries, external data files. Refused by name at open (info_only images
+// excepted): encryption. Persistent bitmaps are not maintained: a writable open clears their
 // autoclear bit, as the format foresees.
 #pragma once
 
@@ -69,6 +69,12 @@ class Image final : public block::Node {
   // The node that answers where this image has nothing; closed together with the image. Set before
   // the first request.
   void set_backing(std::unique_ptr<block::Node> backing);
+  // The external data file's name as recorded; nothing if guest data is in this file.
+  std::optional<std::string> data_file_name() const;
+  // The external data file, closed together with the image. Set before the first request.
+  void set_data_file(std::unique_ptr<block::Node> data);
+  // The node that holds guest data: the external data file, or the image's own.
+  block::Node& data_file() const;
   ImageInfo info() const;
   // The node that holds the file.
   block::Node& file() const;

@@ -58,6 +58,8 @@ struct Image::State {
   Executor& executor;
   OpenOptions options;
   HostFile file;
+  // External data file, if the image has one (and it is wanted).
+  std::unique_ptr<HostFile> data_file;
   HeaderFile header;
   Health health;
   std::vector<SnapshotInfo> snapshots;
@@ -70,6 +72,15 @@ struct Image::State {
   bool header_says_corrupt = false;
 
   const Geometry& geometry() const { return header.get().geometry; }
+  // Where clusters of guest data stand.
+  HostFile& data() { return data_file ? *data_file : file; }
+  const std::string& data_name() const {
+    return data_file ? data_file->node().name() : file.node().name();
+  }
+  // The data file must be a readable raw disk all the time.
+  bool data_is_raw() const {
+    return (header.get().autoclear & format::kRawExternalData) != 0 && geometry().external_data;
+  }
   uint64_t backing_size() const { return backing ? backing->size() : 0; }
   // The guest clusters that `range` touches.
   ByteRange clusters_of(ByteRange range) const {
@@ -97,6 +108,11 @@ Async<block::Extent> map_guest(Image::State& state, ByteRange range);
 
 // writer.cpp
 Async<> write_guest(Image::State& state, uint64_t offset, IoSlice from);
+// Up to `clusters` clusters for the guest's cluster at `guest` and those behind it: new ones in the
+// image, or the very same offsets of an external data file.
+Async<Allocator::Allocation> allocate_data(Image::State& state, uint64_t guest, uint64_t clusters);
+// Gives them back, if nothing points to them.
+Task<void> undo_data(Image::State& state, ByteRange host);
 
 // zero.cpp
 Async<> zero_guest(Image::State& state, ByteRange range, bool may_unmap);

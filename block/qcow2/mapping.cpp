@@ -22,8 +22,9 @@ Mapping::Mapping(Executor& executor, HostFile& file, const Geometry& geometry, u
       table_mutex_(executor) {}
 
 L2View Mapping::locate(uint64_t guest, uint64_t l2_offset) const {
-  const uint64_t per_slice = cache_.slice_size() / 8;
+  const uint64_t per_slice = geometry_.l2_slice_entries();
   L2View view;
+  view.guest = geometry_.cluster_start(guest);
   view.l2_index = geometry_.l2_index(guest);
   view.l2_offset = l2_offset;
   view.first = view.l2_index % per_slice;
@@ -32,7 +33,17 @@ L2View Mapping::locate(uint64_t guest, uint64_t l2_offset) const {
 }
 
 uint64_t Mapping::slice_offset(const L2View& view) const {
-  return view.l2_offset + (view.l2_index - view.first) * 8;
+  return view.l2_offset + ((view.l2_index - view.first) << geometry_.l2_entry_bits());
+}
+
+L2Entry Mapping::entry(const L2View& view, uint64_t i) const {
+  L2Entry entry = L2Entry::decode(raw(view, i), geometry_);
+  // An external data file holds each cluster at the guest's offset, and nowhere else.
+  if (geometry_.external_data && entry.placed &&
+      entry.offset != view.guest + (i << geometry_.cluster_bits)) {
+    entry.kind = ClusterKind::kInvalid;
+  }
+  return entry;
 }
 
 Result<void> Mapping::check_table(uint64_t l1_index, L1Entry entry) const {
@@ -148,9 +159,9 @@ Async<> Mapping::copy_table(uint64_t l1_index, uint64_t old_offset) {
 
 void Mapping::set(const L2View& view, uint64_t i, const L2Entry& entry) {
   assert(view.slice && i < view.count);
-  view.slice.set_entry(view.first + i, entry.encode(geometry_));
+  store_l2_entry(view.slice.words(), view.first + i, entry.encode(geometry_), geometry_);
   std::vector<bool>& verified = view.slice->verified;
-  if (verified.empty()) verified.resize(cache_.slice_size() / 8);
+  if (verified.empty()) verified.resize(geometry_.l2_slice_entries());
   // What we have just allocated is ours.
   verified[view.first + i] = entry.copied;
   cache_.mark_dirty(view.slice);
@@ -159,7 +170,10 @@ void Mapping::set(const L2View& view, uint64_t i, const L2Entry& entry) {
 Async<bool> Mapping::may_overwrite(const L2View& view, uint64_t i) {
   if (known_overwritable(view, i)) co_return true;
   L2Entry e = entry(view, i);
-  if (!e.has_cluster() || !e.copied) co_return false;
+  if (!e.has_cluster() || e.kind == ClusterKind::kInvalid) co_return false;
+  // A data file's clusters are nobody else's.
+  if (geometry_.external_data) co_return true;
+  if (!e.copied) co_return false;
   SliceRef slice = view.slice;
   CO_TRY(uint64_t count, co_await refcounts_.get(geometry_.cluster_index(e.offset)));
   if (count != 1) co_return false;
@@ -170,21 +184,28 @@ Async<bool> Mapping::may_overwrite(const L2View& view, uint64_t i) {
         fmt::format("Preventing invalid write on metadata (overlaps with {})", area_name(areas)));
   }
   std::vector<bool>& verified = slice->verified;
-  if (verified.empty()) verified.resize(cache_.slice_size() / 8);
+  if (verified.empty()) verified.resize(geometry_.l2_slice_entries());
   verified[view.first + i] = true;
   co_return true;
 }
 
 Error Mapping::invalid_entry(const L2View& view, uint64_t i, bool fatal) {
-  uint64_t raw = view.raw(i);
+  const uint64_t descriptor = raw(view, i).descriptor;
+  const L2Entry decoded = L2Entry::decode(raw(view, i), geometry_);
   std::string what;
-  if ((raw & format::kCompressed) != 0) {
+  if (geometry_.external_data && decoded.kind != ClusterKind::kInvalid) {
+    what = fmt::format(
+        "External data file host cluster offset {:#x} does not match guest cluster offset: {:#x}, "
+        "L2 index: {:#x})",
+        decoded.offset, view.guest + (i << geometry_.cluster_bits), view.l2_index + i);
+  } else if (geometry_.is_cluster_aligned(descriptor & format::kOffsetMask) ||
+             (descriptor & format::kCompressed) != 0) {
     what = fmt::format("Invalid cluster entry found (L2 offset: {:#x}, L2 index: {:#x})",
                        view.l2_offset, view.l2_index + i);
   } else {
     what =
         fmt::format("Cluster allocation offset {:#x} unaligned (L2 offset: {:#x}, L2 index: {:#x})",
-                    raw & format::kOffsetMask, view.l2_offset, view.l2_index + i);
+                    descriptor & format::kOffsetMask, view.l2_offset, view.l2_index + i);
   }
   return fatal ? health_.fatal(what) : health_.harmless(what);
 }

@@ -27,8 +27,7 @@ struct L2View {
   uint64_t count = 0;      // entries from there to the end of the slice
   uint64_t l2_index = 0;   // index in the table, for messages
   uint64_t l2_offset = 0;  // of the table
-
-  uint64_t raw(uint64_t i) const { return slice ? slice.entry(first + i) : 0; }
+  uint64_t guest = 0;      // guest offset of the first entry's cluster
 };
 
 class Mapping {
@@ -38,9 +37,7 @@ class Mapping {
 
   L1Table& l1() { return l1_; }
   TableCache& cache() { return cache_; }
-  L2Entry entry(const L2View& view, uint64_t i) const {
-    return L2Entry::decode(view.raw(i), geometry_);
-  }
+  L2Entry entry(const L2View& view, uint64_t i) const;
 
   // Without waiting; nothing if the slice is not in memory.
   std::optional<L2View> find(uint64_t guest);
@@ -67,6 +64,9 @@ class Mapping {
   std::unordered_set<uint64_t> take_unpublished() { return std::exchange(unpublished_, {}); }
 
  private:
+  RawL2Entry raw(const L2View& view, uint64_t i) const {
+    return view.slice ? load_l2_entry(view.slice.words(), view.first + i, geometry_) : RawL2Entry{};
+  }
   L2View locate(uint64_t guest, uint64_t l2_offset) const;
   uint64_t slice_offset(const L2View& view) const;
   Result<void> check_table(uint64_t l1_index, L1Entry entry) const;

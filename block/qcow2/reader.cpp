@@ -13,27 +13,44 @@ constexpr size_t kMaxPieces = 32;
 
 struct Piece {
   L2Entry entry;  // of the first cluster
+  // Of all subclusters.
+  ClusterKind kind = ClusterKind::kUnallocated;
   uint64_t offset = 0;
   uint64_t length = 0;
 };
+
+// May one transfer go on from cluster `a`, all of whose rest is of one kind, to `b`, `distance`
+// bytes further?
+bool continues(const L2Entry& a, const L2Entry& b, uint64_t distance) {
+  return a.placed == b.placed && (!a.placed || b.offset == a.offset + distance);
+}
 
 // The longest stretch from `offset` on, inside the view and up to `end`, that one transfer serves.
 Piece next_piece(const Image::State& state, const L2View& view, uint64_t offset, uint64_t end) {
   const Geometry& g = state.geometry();
   const Mapping& mapping = state.parts->mapping;
-  Piece piece{mapping.entry(view, 0), offset, 0};
-  uint64_t cluster_end = g.cluster_start(offset) + g.cluster_size();
-  for (uint64_t i = 1; i < view.count && cluster_end < end; ++i, cluster_end += g.cluster_size()) {
-    L2Entry next = mapping.entry(view, i);
-    bool joins = next.kind == piece.entry.kind && next.kind != ClusterKind::kCompressed &&
-                 next.kind != ClusterKind::kInvalid;
-    if (next.has_cluster()) {
-      joins &= next.offset == piece.entry.offset + (i << g.cluster_bits);
-    }
-    if (!joins) break;
+  Piece piece{mapping.entry(view, 0), ClusterKind::kUnallocated, offset, 0};
+  unsigned sub = g.subcluster_index(offset);
+  piece.kind = piece.entry.part(sub);
+  const bool alone = piece.kind == ClusterKind::kCompressed || piece.kind == ClusterKind::kInvalid;
+  L2Entry entry = piece.entry;
+  uint64_t cluster = g.cluster_start(offset);
+  uint64_t known_end = 0;
+  for (uint64_t i = 0;; sub = 0) {
+    const unsigned after = sub + entry.run(sub, g.subclusters());
+    known_end = cluster + (uint64_t{after} << g.subcluster_bits());
+    cluster += g.cluster_size();
+    if (known_end < cluster || cluster >= end || alone || ++i == view.count) break;
+    entry = mapping.entry(view, i);
+    if (entry.part(0) != piece.kind || !continues(piece.entry, entry, i << g.cluster_bits)) break;
   }
-  piece.length = std::min(cluster_end, end) - offset;
+  piece.length = std::min(known_end, end) - offset;
   return piece;
+}
+
+bool reads_zero(const Image::State& state, ClusterKind kind, uint64_t offset) {
+  return kind == ClusterKind::kZeroPlain || kind == ClusterKind::kZeroAlloc ||
+         (kind == ClusterKind::kUnallocated && offset >= state.backing_size());
 }
 
 Async<> read_backing(Image::State& state, uint64_t offset, IoSlice to) {
@@ -54,18 +71,20 @@ Async<> read_backing(Image::State& state, uint64_t offset, IoSlice to) {
   co_return Result<void>();
 }
 
-Async<> transfer(Image::State& state, L2Entry entry, uint64_t offset, IoSlice to) {
+Async<> transfer(Image::State& state, L2Entry entry, ClusterKind kind, uint64_t offset,
+                 IoSlice to) {
   uint64_t in_cluster = state.geometry().in_cluster(offset);
-  switch (entry.kind) {
+  switch (kind) {
     case ClusterKind::kUnallocated:
       return read_backing(state, offset, to);
     case ClusterKind::kData:
-      return state.file.read(entry.offset + in_cluster, to);
+      return state.data().read(entry.offset + in_cluster, to);
     case ClusterKind::kCompressed:
       return state.parts->compressed.read(entry, in_cluster, to);
     case ClusterKind::kZeroPlain:
     case ClusterKind::kZeroAlloc:
     case ClusterKind::kInvalid:
+    case ClusterKind::kMixed:
       break;
   }
   assert(false);
@@ -92,15 +111,15 @@ Async<> read_guest(Image::State& state, uint64_t offset, IoSlice to) {
     Piece piece = next_piece(state, view, at, range.end());
     IoSlice part = to.slice(at - offset, piece.length);
     at += piece.length;
-    if (piece.entry.kind == ClusterKind::kInvalid) {
+    if (piece.kind == ClusterKind::kInvalid) {
       co_return mapping.invalid_entry(view, 0, false);
     }
-    if (part_reads_zero(state, piece.entry, {piece.offset, piece.length})) {
+    if (reads_zero(state, piece.kind, piece.offset)) {
       part.fill(0);
       continue;
     }
     view = {};
-    Async<> task = transfer(state, piece.entry, piece.offset, part);
+    Async<> task = transfer(state, piece.entry, piece.kind, piece.offset, part);
     if (part.size() == to.size()) co_return co_await task;
     tasks.push_back(std::move(task));
     if (tasks.size() == kMaxPieces) {
@@ -117,8 +136,14 @@ Async<> read_guest(Image::State& state, uint64_t offset, IoSlice to) {
 }
 
 bool part_reads_zero(const Image::State& state, L2Entry entry, ByteRange part) {
-  return entry.reads_zero() ||
-         (entry.kind == ClusterKind::kUnallocated && part.offset >= state.backing_size());
+  const Geometry& g = state.geometry();
+  for (uint64_t at = part.offset; at < part.end();) {
+    const unsigned sub = g.subcluster_index(at);
+    if (!reads_zero(state, entry.part(sub), at)) return false;
+    const uint64_t after = sub + entry.run(sub, g.subclusters());
+    at = g.cluster_start(at) + (after << g.subcluster_bits());
+  }
+  return true;
 }
 
 Async<> read_cluster_part(Image::State& state, L2Entry entry, uint64_t offset, IoSlice to) {
@@ -126,48 +151,54 @@ Async<> read_cluster_part(Image::State& state, L2Entry entry, uint64_t offset, I
   uint64_t inside = offset >= state.size ? 0 : std::min<uint64_t>(to.size(), state.size - offset);
   if (inside < to.size()) to.slice(inside, to.size() - inside).fill(0);
   if (inside == 0) co_return Result<void>();
-  IoSlice part = to.slice(0, inside);
-  if (part_reads_zero(state, entry, {offset, inside})) {
-    part.fill(0);
-    co_return Result<void>();
-  }
   if (entry.kind == ClusterKind::kInvalid) {
     co_return make_error(ErrorKind::kCorrupt, "Invalid cluster entry");
   }
-  co_return co_await transfer(state, entry, offset, part);
+  const Geometry& g = state.geometry();
+  const uint64_t end = offset + inside;
+  for (uint64_t at = offset; at < end;) {
+    const unsigned sub = g.subcluster_index(at);
+    const uint64_t after = sub + entry.run(sub, g.subclusters());
+    const uint64_t run_end = g.cluster_start(at) + (after << g.subcluster_bits());
+    IoSlice part = to.slice(at - offset, std::min(run_end, end) - at);
+    if (reads_zero(state, entry.part(sub), at)) {
+      part.fill(0);
+    } else {
+      CO_TRY_VOID(co_await transfer(state, entry, entry.part(sub), at, part));
+    }
+    at += part.size();
+  }
+  co_return Result<void>();
 }
 
 Async<block::Extent> map_guest(Image::State& state, ByteRange range) {
   const Geometry& g = state.geometry();
   Mapping& mapping = state.parts->mapping;
   block::Extent out;
-  L2Entry first;
+  Piece first;
   for (uint64_t at = range.offset; at < range.end();) {
     CO_TRY(L2View view, co_await mapping.view(at));
     Piece piece = next_piece(state, view, at, range.end());
-    if (piece.entry.kind == ClusterKind::kInvalid) {
+    if (piece.kind == ClusterKind::kInvalid) {
       co_return mapping.invalid_entry(view, 0, false);
     }
     if (at == range.offset) {
-      first = piece.entry;
+      first = piece;
     } else {
-      bool joins = piece.entry.kind == first.kind;
-      if (first.has_cluster()) {
-        joins &= piece.entry.offset + g.in_cluster(at) ==
-                 first.offset + g.in_cluster(range.offset) + (at - range.offset);
-      }
-      if (!joins) break;
+      const uint64_t distance = g.cluster_start(at) - g.cluster_start(range.offset);
+      if (piece.kind != first.kind || !continues(first.entry, piece.entry, distance)) break;
     }
     at += piece.length;
     out.range = {range.offset, at - range.offset};
   }
   out.allocated = first.kind != ClusterKind::kUnallocated;
-  out.zero = first.reads_zero();
+  out.zero = first.kind == ClusterKind::kZeroPlain || first.kind == ClusterKind::kZeroAlloc;
   out.data = first.kind == ClusterKind::kData || first.kind == ClusterKind::kCompressed;
   out.encoded = first.kind == ClusterKind::kCompressed;
-  if (first.has_cluster()) {
-    out.host_offset = first.offset + g.in_cluster(range.offset);
-    out.host_file = &state.file.node().name();
+  // Kept for an unallocated subcluster too: qemu-img names the place.
+  if (first.entry.has_cluster() && first.kind != ClusterKind::kZeroPlain) {
+    out.host_offset = first.entry.offset + g.in_cluster(range.offset);
+    out.host_file = &state.data_name();
   }
   co_return out;
 }

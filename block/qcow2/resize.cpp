@@ -75,6 +75,11 @@ Async<> set_size(Image::State& state, uint64_t size) {
   co_return Result<void>();
 }
 
+Async<> clear_new_clusters(Image::State& state, ByteRange range) {
+  if (state.geometry().external_data) range = range.intersect({0, state.size});
+  return state.data().write_zeroes(range);
+}
+
 // Maps every cluster of `range` that has none.
 Async<> map_all(Image::State& state, ByteRange range) {
   const Geometry& g = state.geometry();
@@ -93,15 +98,30 @@ Async<> map_all(Image::State& state, ByteRange range) {
         ++i;
         continue;
       }
-      CO_TRY(Allocator::Allocation made, co_await parts.allocator.allocate(n, "data cluster"));
-      if (!made.fresh) CO_TRY_VOID(co_await state.file.write_zeroes(made.range));
+      const uint64_t guest = at + (i << g.cluster_bits);
+      CO_TRY(Allocator::Allocation made, co_await allocate_data(state, guest, n));
+      if (!made.fresh && !g.extended_l2)
+        CO_TRY_VOID(co_await clear_new_clusters(state, made.range));
       n = made.range.length >> g.cluster_bits;
-      for (uint64_t k = 0; k < n; ++k, ++i)
-        parts.mapping.set(view, i, L2Entry::data(made.range.offset + (k << g.cluster_bits)));
+      for (uint64_t k = 0; k < n; ++k, ++i) {
+        const uint64_t place = made.range.offset + (k << g.cluster_bits);
+        const L2Entry old = parts.mapping.entry(view, i);
+        // Subclusters wait for their first write, as the backing node may have something there.
+        parts.mapping.set(
+            view, i,
+            g.extended_l2 ? L2Entry::at(place, true, 0, old.zero_mask) : L2Entry::data(place));
+      }
     }
     at += count << g.cluster_bits;
   }
   co_return Result<void>();
+}
+
+// The data file is as long as the disk. (A device stays as it is.)
+Async<> size_data_file(Image::State& state, uint64_t size, block::Preallocation preallocation) {
+  if (!state.data_file || state.data_file->size() == size) co_return Result<void>();
+  if (preallocation == block::Preallocation::kMetadata) preallocation = block::Preallocation::kOff;
+  co_return co_await state.data_file->node().truncate(size, preallocation);
 }
 
 Async<> grow(Image::State& state, uint64_t size, block::Preallocation preallocation) {
@@ -124,6 +144,11 @@ Async<> grow(Image::State& state, uint64_t size, block::Preallocation preallocat
     ByteRange rest{tail, hidden - tail};
     done = co_await zero_guest(state, rest, true);
   }
+  // A data file that is to stay a raw disk has its clusters mapped, all of them.
+  if (preallocation == block::Preallocation::kOff && state.data_is_raw()) {
+    preallocation = block::Preallocation::kMetadata;
+  }
+  if (done.ok()) done = co_await size_data_file(state, size, preallocation);
   if (done.ok() && preallocation != block::Preallocation::kOff) {
     ByteRange added{old_size, size - old_size};
     done = co_await preallocate(state, added, preallocation);
@@ -157,14 +182,18 @@ Async<> shrink(Image::State& state, uint64_t size) {
     }
     at += count << g.cluster_bits;
   }
-  co_return co_await parts.write_back.flush();
+  CO_TRY_VOID(co_await parts.write_back.flush());
+  co_return co_await size_data_file(state, size, block::Preallocation::kOff);
 }
 
 }  // namespace
 
 Async<> preallocate(Image::State& state, ByteRange range, block::Preallocation preallocation) {
   const Geometry& g = state.geometry();
+  // So that the clusters mapped next are known to be new.
+  CO_TRY_VOID(co_await size_data_file(state, range.end(), preallocation));
   CO_TRY_VOID(co_await map_all(state, range));
+  if (g.external_data) co_return Result<void>();
   // The mapped clusters lie behind what was the end of the file; the tables between them are
   // still in memory.
   uint64_t end = state.parts->allocator.end_of_use();

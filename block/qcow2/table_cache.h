@@ -62,12 +62,9 @@ class SliceRef {
   Slice* operator->() const { return slice_; }
   Slice* get() const { return slice_; }
   uint8_t* bytes() const { return slice_->bytes.get(); }
-  // The slice as big-endian 64-bit entries.
-  uint64_t entry(size_t index) const { return entries()[index]; }
-  void set_entry(size_t index, uint64_t value) const { entries()[index] = value; }
+  be64* words() const { return reinterpret_cast<be64*>(slice_->bytes.get()); }
 
  private:
-  be64* entries() const { return reinterpret_cast<be64*>(slice_->bytes.get()); }
   void reset() {
     if (slice_ == nullptr) return;
     if (--slice_->pins == 0 && slice_->detached) delete slice_;

@@ -171,6 +171,7 @@ Async<> WriteBack::write_stages(Batch& batch) {
   }
   CO_TRY_VOID(co_await write_tables(counts));
   CO_TRY_VOID(co_await write_tables(early));
+  if (data_ != nullptr) CO_TRY_VOID(co_await data_->flush());
   CO_TRY_VOID(co_await file_.flush());
   if (late.empty() && batch.l1.empty()) co_return Result<void>();
   // 3

@@ -39,6 +39,9 @@ class WriteBack {
             Allocator& allocator, Mapping& mapping, MetadataMap& map, Health& health,
             AsyncMutex& order);
 
+  // Guest data is in another file: synced before anything points to it.
+  void set_data_file(HostFile* data) { data_ = data; }
+
   // Everything that ended before the call is durable afterwards. Callers at the same time share a
   // run.
   Async<> flush();
@@ -68,6 +71,7 @@ class WriteBack {
 
   Executor& executor_;
   HostFile& file_;
+  HostFile* data_ = nullptr;
   HeaderFile& header_;
   Refcounts& refcounts_;
   Allocator& allocator_;

@@ -11,10 +11,21 @@ namespace {
 
 enum class Wish : uint8_t { kZero, kZeroUnmap, kDiscard };
 
-// What becomes of `old`; nothing if it stays. `keep_space`: its cluster may be kept for a zero
+// The same for some subclusters only. They are part of a whole that stays: whatever else it holds
+// keeps its place.
+std::optional<L2Entry> partial_replacement(const L2Entry& old, uint32_t mask, bool mine) {
+  if (old.kind == ClusterKind::kCompressed) return std::nullopt;
+  if ((old.zero_mask & mask) == mask) return std::nullopt;
+  L2Entry changed =
+      L2Entry::at(old.offset, old.placed, old.data_mask & ~mask, old.zero_mask | mask);
+  changed.copied = mine;
+  return changed;
+}
+
+// What becomes of all of `old`; nothing if it stays. `mine`: its cluster may be kept for a zero
 // entry.
 std::optional<L2Entry> replacement(const Image::State& state, L2Entry old, uint64_t guest,
-                                   Wish wish, bool keep_space) {
+                                   Wish wish, bool mine) {
   const bool has_zero_flag = state.geometry().version >= 3;
   const bool nothing_behind = guest >= state.backing_size();
   switch (old.kind) {
@@ -24,14 +35,18 @@ std::optional<L2Entry> replacement(const Image::State& state, L2Entry old, uint6
     case ClusterKind::kZeroPlain:
       return std::nullopt;
     case ClusterKind::kZeroAlloc:
-      if (wish == Wish::kZero && keep_space) return std::nullopt;
+      if (wish == Wish::kZero && mine) return std::nullopt;
       return L2Entry::zero();
     case ClusterKind::kData:
       if (!has_zero_flag) return nothing_behind ? std::optional(L2Entry{}) : std::nullopt;
-      if (wish == Wish::kZero && keep_space) return L2Entry::zero_alloc(old.offset);
+      if (wish == Wish::kZero && mine) return L2Entry::zero_alloc(old.offset);
       return L2Entry::zero();
     case ClusterKind::kCompressed:
       if (!has_zero_flag) return nothing_behind ? std::optional(L2Entry{}) : std::nullopt;
+      return L2Entry::zero();
+    case ClusterKind::kMixed:
+      if (wish == Wish::kDiscard && !old.placed) return std::nullopt;
+      if (wish == Wish::kZero && mine) return L2Entry::zero_alloc(old.offset);
       return L2Entry::zero();
     case ClusterKind::kInvalid:
       return std::nullopt;
@@ -39,7 +54,23 @@ std::optional<L2Entry> replacement(const Image::State& state, L2Entry old, uint6
   return std::nullopt;
 }
 
-// Whole clusters under one slice. Returns true if all of them read as zeroes now (or, for a
+// What a data file holds in `range`, whose clusters are held exclusively and just lost their data,
+// need not be kept. Nobody else can have the place, so it is given back at once. A raw one must
+// read as zeroes.
+Async<> clear_data_file(Image::State& state, ByteRange range, Wish wish) {
+  range = range.intersect({0, state.size});
+  if (state.data_is_raw()) {
+    co_return co_await state.data().write_zeroes(range, wish != Wish::kZero);
+  }
+  if (wish != Wish::kZero) {
+    // A hole is a favour to the host: failing to punch it costs space only.
+    Result<void> punched = co_await state.data().discard(range);
+    (void)punched;
+  }
+  co_return Result<void>();
+}
+
+// Whole subclusters under one slice. Returns true if all of them read as zeroes now (or, for a
 // discard, are as they may be); false if data has to be written.
 Async<bool> change_entries(Image::State& state, ByteRange range, Wish wish) {
   const Geometry& g = state.geometry();
@@ -59,23 +90,28 @@ Async<bool> change_entries(Image::State& state, ByteRange range, Wish wish) {
   CO_TRY_VOID(state.check_writable());
 
   bool complete = true;
-  const uint64_t count = g.clusters_for(range.length);
+  const uint64_t count = g.clusters_for(range.end() - view.guest);
   for (uint64_t i = 0; i < count; ++i) {
     const L2Entry old = mapping.entry(view, i);
-    const uint64_t guest = range.offset + (i << g.cluster_bits);
+    const ByteRange cluster{view.guest + (i << g.cluster_bits), g.cluster_size()};
+    const ByteRange part = cluster.intersect(range);
     if (old.kind == ClusterKind::kInvalid) co_return mapping.invalid_entry(view, i, true);
-    bool keep_space = false;
-    if (wish == Wish::kZero && old.has_cluster()) {
-      CO_TRY(keep_space, co_await mapping.may_overwrite(view, i));
+    bool mine = false;
+    if (old.has_cluster() && (wish == Wish::kZero || part != cluster)) {
+      CO_TRY(mine, co_await mapping.may_overwrite(view, i));
     }
-    std::optional<L2Entry> fresh = replacement(state, old, guest, wish, keep_space);
+    std::optional<L2Entry> fresh =
+        part == cluster
+            ? replacement(state, old, cluster.offset, wish, mine)
+            : partial_replacement(old, subcluster_mask(g, part.offset, part.length), mine);
     if (!fresh) {
-      if (!part_reads_zero(state, old, {guest, g.cluster_size()})) complete = false;
+      if (!part_reads_zero(state, old, part)) complete = false;
       continue;
     }
     mapping.set(view, i, *fresh);
     if (!fresh->has_cluster()) release(state, old, wish != Wish::kZero);
   }
+  if (g.external_data) CO_TRY_VOID(co_await clear_data_file(state, range, wish));
   co_return complete || wish == Wish::kDiscard;
 }
 
@@ -98,25 +134,25 @@ Async<> write_zero_data(Image::State& state, ByteRange range) {
   co_return Result<void>();
 }
 
-// The whole clusters inside `range`; the last one of the disk counts as whole.
-ByteRange whole_clusters(const Image::State& state, ByteRange range) {
+// The whole units (clusters or subclusters) inside `range`; the last cluster of the disk counts as
+// whole.
+ByteRange whole_units(const Image::State& state, ByteRange range, uint64_t unit) {
   const Geometry& g = state.geometry();
-  uint64_t begin = align_up(range.offset, g.cluster_size());
+  uint64_t begin = align_up(range.offset, unit);
   uint64_t end = range.end() == state.size ? align_up(range.end(), g.cluster_size())
-                                           : g.cluster_start(range.end());
+                                           : align_down(range.end(), unit);
   return begin < end ? ByteRange{begin, end - begin} : ByteRange{begin, 0};
 }
 
 uint64_t slice_end(const Geometry& g, uint64_t at, uint64_t end) {
-  uint64_t coverage = g.slice_size() / 8 << g.cluster_bits;
-  return std::min(align_down(at, coverage) + coverage, end);
+  return std::min(align_down(at, g.l2_slice_coverage()) + g.l2_slice_coverage(), end);
 }
 
 }  // namespace
 
 Async<> zero_guest(Image::State& state, ByteRange range, bool may_unmap) {
   const Geometry& g = state.geometry();
-  ByteRange whole = whole_clusters(state, range);
+  ByteRange whole = whole_units(state, range, g.subcluster_size());
   if (whole.empty()) co_return co_await write_zero_data(state, range);
   if (range.offset < whole.offset) {
     ByteRange head{range.offset, whole.offset - range.offset};
@@ -141,7 +177,8 @@ Async<> zero_guest(Image::State& state, ByteRange range, bool may_unmap) {
 
 Async<> discard_guest(Image::State& state, ByteRange range) {
   const Geometry& g = state.geometry();
-  ByteRange whole = whole_clusters(state, range);
+  // As QEMU: of a part of a cluster nothing is given back.
+  ByteRange whole = whole_units(state, range, g.cluster_size());
   for (uint64_t at = whole.offset; at < whole.end();) {
     ByteRange part{at, slice_end(g, at, whole.end()) - at};
     CO_TRY(bool done, co_await change_entries(state, part, Wish::kDiscard));

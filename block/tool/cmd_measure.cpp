@@ -49,10 +49,8 @@ Async<Answer> measure(const Context& context, const Arguments& args, CreateOptio
   CO_TRY(qcow2::CreateOptions target, options.for_qcow2());
   // A size that is too large is measure's own to refuse.
   target.size = 0;
-  target.extended_l2 = false;
   CO_TRY_VOID(qcow2::validate(target));
   target.size = size;
-  target.extended_l2 = options.is_on("extended_l2");
   uint64_t data = 0;
   if (source) {
     CO_TRY(data, co_await ops::count_data(context.executor, *source, target.cluster_size));

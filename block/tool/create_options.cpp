@@ -10,6 +10,7 @@
 
 #include "block/base_fingerprint.h"
 #include "block/file_node.h"
+#include "block/open_gate.h"
 #include "block/tool/sizes.h"
 
 namespace calf::img {
@@ -226,14 +227,12 @@ Result<qcow2::CreateOptions> CreateOptions::for_qcow2() const {
       encryption && *encryption != "aes" && *encryption != "luks") {
     return bad_value("format", *encryption);
   }
-  for (const char* name : {"encryption", "encrypt.format", "data_file"}) {
+  for (const char* name : {"encryption", "encrypt.format"}) {
     std::optional<std::string> value = text(name);
     if (value && value != "off") {
       return make_error(ErrorKind::kUnsupported, "The option '{}' is not supported yet", name);
     }
   }
-  if (is_on("data_file_raw"))
-    return make_error(ErrorKind::kInvalid, "data-file-raw requires data-file");
   qcow2::CreateOptions options;
   options.size = number("size").value_or(0);
   options.cluster_size = number("cluster_size").value_or(options.cluster_size);
@@ -243,6 +242,8 @@ Result<qcow2::CreateOptions> CreateOptions::for_qcow2() const {
   options.base_fingerprint = base_fingerprint_;
   options.lazy_refcounts = is_on("lazy_refcounts");
   options.extended_l2 = is_on("extended_l2");
+  options.data_file = text("data_file");
+  options.data_file_raw = is_on("data_file_raw");
   std::string compat = text("compat").value_or("1.1");
   if (compat == "0.10" || compat == "v2") {
     options.version = 2;
@@ -288,6 +289,23 @@ Result<block::Preallocation> CreateOptions::raw_preallocation() const {
   return make_error(ErrorKind::kInvalid, "invalid parameter value: {}", mode);
 }
 
+// The file for guest data is made too, beside the image if its name is relative.
+static Async<> create_with_data_file(Executor& executor, const std::string& path,
+                                     block::FileNode& file, const qcow2::CreateOptions& options) {
+  if (options.data_file->empty()) {
+    co_return Error::from_errno(ENOENT, "Could not create ''");
+  }
+  CO_TRY(std::string data_path, block::resolve_recorded_name(path, *options.data_file));
+  block::FileOptions file_options;
+  CO_TRY(std::unique_ptr<block::FileNode> data,
+         co_await block::FileNode::create(executor, data_path, file_options));
+  CreatedFile created(data_path);
+  CO_TRY_VOID(co_await qcow2::create(executor, file, options, data.get()));
+  CO_TRY_VOID(co_await data->close());
+  created.keep();
+  co_return Result<void>();
+}
+
 Async<> create_image(Executor& executor, std::string format, std::string path,
                      const CreateOptions& options) {
   bool raw = format == "raw";
@@ -311,6 +329,8 @@ Async<> create_image(Executor& executor, std::string format, std::string path,
     Result<void> sized = co_await file->truncate(align_up(size, 512), preallocation);
     if (!sized.ok() && sized.error().sys_errno() == EFBIG) co_return too_large;
     CO_TRY_VOID(std::move(sized));
+  } else if (qcow2_options.data_file) {
+    CO_TRY_VOID(co_await create_with_data_file(executor, path, *file, qcow2_options));
   } else {
     CO_TRY_VOID(co_await qcow2::create(executor, *file, qcow2_options));
   }

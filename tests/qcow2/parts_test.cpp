@@ -26,7 +26,7 @@ Geometry geometry(unsigned cluster_bits, unsigned version = 3) {
 
 TEST(L2EntryTest, CompressedFlagComesBeforeTheZeroFlag) {
   Geometry g = geometry(16);
-  L2Entry entry = L2Entry::decode(format::kCompressed | 0x50001, g);
+  L2Entry entry = L2Entry::decode({format::kCompressed | 0x50001}, g);
   EXPECT_EQ(entry.kind, ClusterKind::kCompressed);
   EXPECT_EQ(entry.offset, 0x50001u);
   EXPECT_EQ(entry.compressed_length, 511u);
@@ -51,15 +51,15 @@ TEST(L2EntryTest, SectorCountFollowsTheClusterSize) {
 }
 
 TEST(L2EntryTest, ZeroFlagExistsInVersion3Only) {
-  EXPECT_EQ(L2Entry::decode(1, geometry(16, 3)).kind, ClusterKind::kZeroPlain);
-  EXPECT_EQ(L2Entry::decode(1, geometry(16, 2)).kind, ClusterKind::kUnallocated);
-  EXPECT_EQ(L2Entry::decode(0x10001, geometry(16, 3)).kind, ClusterKind::kZeroAlloc);
-  EXPECT_EQ(L2Entry::decode(0x10001, geometry(16, 2)).kind, ClusterKind::kData);
+  EXPECT_EQ(L2Entry::decode({1}, geometry(16, 3)).kind, ClusterKind::kZeroPlain);
+  EXPECT_EQ(L2Entry::decode({1}, geometry(16, 2)).kind, ClusterKind::kUnallocated);
+  EXPECT_EQ(L2Entry::decode({0x10001}, geometry(16, 3)).kind, ClusterKind::kZeroAlloc);
+  EXPECT_EQ(L2Entry::decode({0x10001}, geometry(16, 2)).kind, ClusterKind::kData);
 }
 
 TEST(L2EntryTest, UnalignedOffsetsAreInvalid) {
-  EXPECT_EQ(L2Entry::decode(0x10200, geometry(16)).kind, ClusterKind::kInvalid);
-  EXPECT_EQ(L2Entry::decode(0x10201, geometry(16)).kind, ClusterKind::kInvalid);
+  EXPECT_EQ(L2Entry::decode({0x10200}, geometry(16)).kind, ClusterKind::kInvalid);
+  EXPECT_EQ(L2Entry::decode({0x10201}, geometry(16)).kind, ClusterKind::kInvalid);
 }
 
 TEST(RefcountTest, EveryWidthKeepsItsNeighbours) {
