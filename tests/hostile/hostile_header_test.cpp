@@ -53,10 +53,15 @@ constexpr Lie kLies[] = {
     {"corrupt_for_reading", [](test::Content& c) { put64(c, 72, format::kCorrupt); }, nullptr},
     {"encryption_3", [](test::Content& c) { put32(c, 32, 3); }, "Unsupported encryption method 3"},
     {"encryption_aes", [](test::Content& c) { put32(c, 32, 1); }, "not supported"},
-    {"data_file", [](test::Content& c) { put64(c, 72, format::kExternalData); },
-     "external data file"},
-    {"extended_l2", [](test::Content& c) { put64(c, 72, format::kExtendedL2); },
-     "extended L2 entries"},
+    {"raw_data_file_without_data_file",
+     [](test::Content& c) { put64(c, 88, format::kRawExternalData); },
+     "data-file-raw requires a data file"},
+    {"extended_l2_with_small_clusters",
+     [](test::Content& c) {
+       put32(c, 20, 13);
+       put64(c, 72, format::kExtendedL2);
+     },
+     "with extended L2 entries"},
     {"no_refcount_table", [](test::Content& c) { put32(c, 56, 0); },
      "Image does not contain a reference count table"},
     {"refcount_table_large", [](test::Content& c) { put32(c, 56, 129); },
