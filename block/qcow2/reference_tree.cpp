@@ -119,11 +119,11 @@ Async<> TreeWalk::read_table(TableReferences* out) {
   ByteRange place{out->table, g.cluster_size()};
   CO_TRY(bool hole, co_await is_hole(state_.file, place));
   if (hole) co_return Result<void>();
-  entries_.resize(g.l2_entries());
-  std::span<uint8_t> bytes(reinterpret_cast<uint8_t*>(entries_.data()), g.cluster_size());
+  words_.resize(g.cluster_size() / 8);
+  std::span<uint8_t> bytes(reinterpret_cast<uint8_t*>(words_.data()), g.cluster_size());
   CO_TRY_VOID(co_await state_.file.read_bytes(out->table, bytes));
-  for (size_t i = 0; i < entries_.size(); ++i) {
-    L2Entry entry = L2Entry::decode(entries_[i], g);
+  for (uint64_t i = 0; i < g.l2_entries(); ++i) {
+    L2Entry entry = L2Entry::decode(load_l2_entry(words_.data(), i, g), g);
     if (entry.kind == ClusterKind::kInvalid) {
       co_return make_error(ErrorKind::kCorrupt,
                            "Invalid cluster entry found (L2 offset: {:#x}, L2 index: {:#x})",
@@ -131,7 +131,7 @@ Async<> TreeWalk::read_table(TableReferences* out) {
     }
     if (entry.kind == ClusterKind::kCompressed) {
       out->compressed.push_back({entry.offset, entry.compressed_length});
-    } else if (entry.has_cluster()) {
+    } else if (entry.has_cluster() && !g.external_data) {
       if (!out->clusters.empty() && out->clusters.back().end() == entry.offset) {
         out->clusters.back().length += g.cluster_size();
       } else {

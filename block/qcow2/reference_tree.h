@@ -45,7 +45,8 @@ class TreeWalk {
   const std::vector<uint64_t>& l1_;
   size_t index_ = 0;
   std::unordered_set<uint64_t> seen_;
-  std::vector<be64> entries_;
+  // The L2 table at hand.
+  std::vector<be64> words_;
 };
 
 // Is every entry sound, everything in use by the refcounts, nothing of it metadata of another kind?
