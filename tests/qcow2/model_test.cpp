@@ -26,13 +26,19 @@ class Model : public test::ImageBench {
 
   CreateOptions random_options();
   ByteRange random_range(uint64_t size);
+  void add_layer(const CreateOptions& options);
   std::unique_ptr<Image> open_chain(size_t depth, bool writable);
+  // A raw data file holds what the guest sees.
+  void expect_raw_data_file();
   void batch(Image& image);
   void expect_equal(Image& image);
   Async<> one_operation(Image& image, ByteRange range, unsigned kind, uint64_t tag);
 
   std::mt19937_64 random_;
   std::vector<std::shared_ptr<test::SimulatedDisk>> disks_;
+  // Of the layers that have one.
+  std::vector<std::shared_ptr<test::SimulatedDisk>> data_files_;
+  bool raw_data_file_ = false;
   std::vector<uint64_t> sizes_;
   Bytes flat_;
   unsigned yields_ = 0;
@@ -48,7 +54,19 @@ CreateOptions Model::random_options() {
     options.compression = chance(50) ? Compression::kZlib : Compression::kZstd;
   }
   options.size = 512 * (1 + up_to(8000));
-  if (options.cluster_size <= 1024 && chance(50)) options.size = 512 * (1 + up_to(1000));
+  if (options.version == 3 && chance(40)) {
+    options.extended_l2 = true;
+    options.cluster_size = std::max<uint64_t>(options.cluster_size, 16384);
+  }
+  if (options.version == 3 && chance(30)) {
+    options.data_file = "data";
+    options.data_file_raw = disks_.empty() && chance(50);
+  }
+  if ((disks_.empty() || options.extended_l2) && chance(20)) {
+    options.preallocation = block::Preallocation::kMetadata;
+  }
+  if (options.cluster_size <= 1024 && chance(50) && !options.extended_l2)
+    options.size = 512 * (1 + up_to(1000));
   return options;
 }
 
@@ -59,6 +77,12 @@ ByteRange Model::random_range(uint64_t size) {
   return {first * 512, (1 + up_to(most - 1)) * 512};
 }
 
+void Model::add_layer(const CreateOptions& options) {
+  data_files_.push_back(nullptr);
+  disks_.push_back(make(options, &data_files_.back()));
+  raw_data_file_ = options.data_file_raw;
+}
+
 std::unique_ptr<Image> Model::open_chain(size_t depth, bool writable) {
   OpenOptions options;
   options.writable = writable;
@@ -66,9 +90,15 @@ std::unique_ptr<Image> Model::open_chain(size_t depth, bool writable) {
   test::SimulatedFile::Options file;
   file.max_yields = yields_;
   file.seed = random_();
+  test::SimulatedFile::Options data = file;
+  data.writable = writable;
   auto image = open(disks_[depth], std::move(options), std::move(file));
   EXPECT_OK(image);
   if (!image.ok()) return nullptr;
+  if (data_files_[depth]) {
+    (*image)->set_data_file(
+        std::make_unique<test::SimulatedFile>(executor(), data_files_[depth], std::move(data)));
+  }
   if (depth > 0) (*image)->set_backing(open_chain(depth - 1, false));
   return std::move(*image);
 }
@@ -128,7 +158,7 @@ void Model::batch(Image& image) {
   std::vector<Fate> fates;
   for (uint64_t n = 1 + up_to(12); n != 0; --n) {
     unsigned kind = static_cast<unsigned>(up_to(8));
-    if (kind > 6) kind = 0;
+    if (kind > 6 || (kind == 4 && data_files_.back())) kind = 0;
     ByteRange range = random_range(size);
     if (kind == 4) {
       uint64_t first = align_down(range.offset, cluster);
@@ -180,17 +210,28 @@ void Model::expect_equal(Image& image) {
   }
 }
 
+void Model::expect_raw_data_file() {
+  if (!raw_data_file_) return;
+  Bytes bytes(flat_.size());
+  data_files_.back()->content.read(0, bytes);
+  EXPECT_TRUE(bytes == flat_) << "the data file alone is not the disk";
+}
+
 void Model::play() {
   const size_t depth = up_to(3);
   yields_ = static_cast<unsigned>(up_to(3));
   for (size_t layer = 0; layer <= depth; ++layer) {
     CreateOptions options = random_options();
-    disks_.push_back(make(options));
+    add_layer(options);
     const uint64_t size = align_up(options.size, 512);
     flat_.resize(size);
-    SCOPED_TRACE(fmt::format("layer {} of {}: v{} cluster {} refcount {} size {} lazy {} yields {}",
-                             layer, depth, options.version, options.cluster_size,
-                             options.refcount_bits, size, options.lazy_refcounts, yields_));
+    SCOPED_TRACE(fmt::format(
+        "layer {} of {}: v{} cluster {} refcount {} size {} lazy {} extended {} data file {} raw "
+        "{} "
+        "preallocated {} yields {}",
+        layer, depth, options.version, options.cluster_size, options.refcount_bits, size,
+        options.lazy_refcounts, options.extended_l2, options.data_file.has_value(),
+        options.data_file_raw, options.preallocation != block::Preallocation::kOff, yields_));
     for (uint64_t opens = 1 + up_to(2); opens != 0; --opens) {
       std::unique_ptr<Image> image = open_chain(layer, true);
       ASSERT_NE(image, nullptr);
@@ -202,7 +243,8 @@ void Model::play() {
         if (chance(10)) {
           uint64_t more = 512 * up_to(600);
           uint64_t size_now = image->size() + more;
-          ASSERT_OK(run(image->truncate(size_now, block::Preallocation::kOff)));
+          auto mode = chance(20) ? block::Preallocation::kMetadata : block::Preallocation::kOff;
+          ASSERT_OK(run(image->truncate(size_now, mode)));
           flat_.resize(size_now);
         } else if (chance(5)) {
           uint64_t size_now = align_up(image->size() / 2 + 512, 512);
@@ -211,6 +253,7 @@ void Model::play() {
         }
       }
       expect_equal(*image);
+      expect_raw_data_file();
       EXPECT_OK(close(*image));
       image.reset();
       expect_clean(disks_[layer]);

@@ -19,8 +19,9 @@ ImageBench::ImageBench() {
 }
 
 namespace {
-Async<> create_on(Executor& executor, block::Node& node, const qcow2::CreateOptions& options) {
-  co_return co_await qcow2::create(executor, node, options);
+Async<> create_on(Executor& executor, block::Node& node, const qcow2::CreateOptions& options,
+                  block::Node* data) {
+  co_return co_await qcow2::create(executor, node, options, data);
 }
 Async<> write_all(block::Node& node, uint64_t offset, const Bytes& bytes) {
   FlatIo io(std::span<const uint8_t>{bytes});
@@ -45,10 +46,17 @@ Async<qcow2::CheckResult> check_and_close(qcow2::Image& image, qcow2::Repair rep
 }
 }  // namespace
 
-std::shared_ptr<SimulatedDisk> ImageBench::make(const qcow2::CreateOptions& options) {
+std::shared_ptr<SimulatedDisk> ImageBench::make(const qcow2::CreateOptions& options,
+                                                std::shared_ptr<SimulatedDisk>* data) {
   auto disk = std::make_shared<SimulatedDisk>();
   SimulatedFile node(*executor_, disk, {});
-  EXPECT_OK(run(create_on(*executor_, node, options)));
+  if (!options.data_file) {
+    EXPECT_OK(run(create_on(*executor_, node, options, nullptr)));
+    return disk;
+  }
+  *data = std::make_shared<SimulatedDisk>();
+  SimulatedFile data_node(*executor_, *data, {});
+  EXPECT_OK(run(create_on(*executor_, node, options, &data_node)));
   return disk;
 }
 

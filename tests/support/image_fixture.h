@@ -30,8 +30,10 @@ class ImageBench {
     return executor_->run(std::move(task));
   }
 
-  // A new, empty image on a new disk.
-  std::shared_ptr<SimulatedDisk> make(const qcow2::CreateOptions& options);
+  // A new, empty image on a new disk. With options.data_file the data file is a new disk too, put
+  // into `data`.
+  std::shared_ptr<SimulatedDisk> make(const qcow2::CreateOptions& options,
+                                      std::shared_ptr<SimulatedDisk>* data = nullptr);
   // Opens for writing unless told otherwise. Messages go to `messages`.
   Result<std::unique_ptr<qcow2::Image>> open(std::shared_ptr<SimulatedDisk> disk,
                                              qcow2::OpenOptions options,
