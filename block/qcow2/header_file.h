@@ -22,8 +22,16 @@ class HeaderFile {
   // one sector, so a crash leaves the old header or the new. The header in memory changes only if
   // the write succeeds. Not synced.
   Async<> update(std::function<void(Header&)> change);
+  // The same for changes of extensions and names: the whole header is written, and durable at the
+  // end. Up to 512 bytes are one sector, old or new. Of a longer one the part behind comes first
+  // (and before it the backing name is moved, if it stands in the way), then the first sector
+  // switches over. What is left: an extension that began behind the first sector already, and moves
+  // or changes, must not be believed meanwhile (bitmaps: their autoclear bit is off).
+  Async<> rewrite(std::function<void(Header&)> change);
 
  private:
+  Async<> move_backing_name(uint64_t free_from);
+
   HostFile& file_;
   AsyncMutex mutex_;
   Header header_;
