@@ -12,8 +12,12 @@
 #include "block/image_lock.h"
 #include "block/io/executor.h"
 #include "block/node.h"
+#include "block/node_description.h"
 
 namespace calf::block {
+
+class FilterDriver;
+class ProtocolDriver;
 
 // Lines for the person in front, without prefix. Parts of them may come from an image.
 using MessageSink = std::function<void(std::string_view line)>;
@@ -30,6 +34,9 @@ struct FormatOptions {
   bool for_check = false;
   // May be null.
   MessageSink message;
+  // The user's options for this node. The driver takes out those that it knows; what it leaves is
+  // refused by name. Outlives the call; null if there is none.
+  NodeDescription* description = nullptr;
 };
 
 // The backing file as the image records it: never trusted, see open_gate.h.
@@ -68,18 +75,23 @@ class FormatDriver {
 
 class FormatTable {
  public:
-  void add(std::unique_ptr<FormatDriver> driver) { drivers_.push_back(std::move(driver)); }
+  FormatTable();
+  FormatTable(FormatTable&&) noexcept;
+  ~FormatTable();
+
+  void add(std::unique_ptr<FormatDriver> driver);
+  void add(std::unique_ptr<ProtocolDriver> driver);
+  void add(std::unique_ptr<FilterDriver> driver);
   // Null for an unknown name.
-  const FormatDriver* find(std::string_view name) const {
-    for (const auto& driver : drivers_) {
-      if (driver->name() == name) return driver.get();
-    }
-    return nullptr;
-  }
+  const FormatDriver* find(std::string_view name) const;
+  const ProtocolDriver* find_protocol(std::string_view name) const;
+  const FilterDriver* find_filter(std::string_view name) const;
   const std::vector<std::unique_ptr<FormatDriver>>& drivers() const { return drivers_; }
 
  private:
   std::vector<std::unique_ptr<FormatDriver>> drivers_;
+  std::vector<std::unique_ptr<ProtocolDriver>> protocols_;
+  std::vector<std::unique_ptr<FilterDriver>> filters_;
 };
 
 }  // namespace calf::block

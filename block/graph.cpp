@@ -1,244 +1,114 @@
 #include "block/graph.h"
 
-#include <sys/stat.h>
-
-#include <algorithm>
 #include <vector>
 
-#include "block/base_fingerprint.h"
 #include "block/file_node.h"
+#include "block/layer_opener.h"
 #include "block/open_gate.h"
-#include "block/probe.h"
 #include "block/write_through.h"
 
 namespace calf::block {
 namespace {
 
-Async<std::string> probe_node(Node& file) {
-  std::vector<uint8_t> head(kProbeBytes);
-  FlatIo io{std::span<uint8_t>(head)};
-  CO_TRY_VOID(co_await file.read(0, io.slice()));
-  co_return std::string(probe_format(head));
-}
-
-// One image of the chain while it is being opened.
-struct LayerSpec {
-  std::string path;
-  std::optional<std::string> format;
-  Probing probing = Probing::kNever;
-  bool writable = false;
-  bool is_base = false;
-  // Of a base: the image above it, and what that one says.
-  std::string overlay;
-  BackingReference reference;
-};
-
 // Opens the layers from the top down; what they have in common lives here.
 class ChainOpener {
  public:
   ChainOpener(Executor& executor, const FormatTable& formats, const OpenSpec& spec)
-      : executor_(executor), formats_(formats), spec_(spec) {}
+      : spec_(spec), layer_opener_(executor, formats, spec) {}
 
   Async<std::unique_ptr<Node>> open();
 
  private:
   Async<> open_layers();
-  Async<OpenedFormat> open_layer(LayerSpec layer);
-  Async<std::unique_ptr<FileNode>> open_file(const LayerSpec& layer);
-  Async<std::unique_ptr<Node>> open_data_file(LayerSpec layer, std::string recorded);
-  Async<const FormatDriver*> choose_driver(LayerSpec& layer, Node& file, bool* probed);
-  Result<LayerSpec> layer_below(const std::string& overlay, const char* overlay_format,
-                                const BackingReference& reference) const;
-  Async<> check_base(const LayerSpec& layer, FileNode& file, const FormatDriver& driver);
-  // Fails if the file is one of those above.
-  Result<void> note_file(const std::string& path, const FileNode* file);
+  // What stands below `layer`; nothing if that is the base.
+  Result<std::optional<LayerRequest>> layer_below(OpenedLayer& layer) const;
+  Result<std::string> recorded_path(const OpenedLayer& layer) const;
 
-  Executor& executor_;
-  const FormatTable& formats_;
   const OpenSpec& spec_;
-  std::vector<FileId> files_;
+  LayerOpener layer_opener_;
   std::vector<OpenedFormat> layers_;
 };
 
-void warn_guessed_raw(const MessageSink& message, const std::string& path) {
-  if (!message) return;
-  message(fmt::format("WARNING: Image format was not specified for '{}' and probing guessed raw.",
-                      path));
-  message(
-      "         Automatically detecting the format is dangerous for raw images, write "
-      "operations on block 0 will be restricted.");
-  message("         Specify the 'raw' format explicitly to remove the restrictions.");
+// The backing file that the image names, as a path from here.
+Result<std::string> ChainOpener::recorded_path(const OpenedLayer& layer) const {
+  const BackingReference& reference = *layer.format.backing;
+  if (layer.path.empty()) {
+    return make_error(ErrorKind::kUnsupported,
+                      "The image does not come from a file of this host, so the name of its "
+                      "backing file, '{}', is not followed. Give it: backing.driver=FORMAT,"
+                      "backing.file.filename=FILE in --image-opts or a json: name",
+                      reference.name);
+  }
+  return resolve_recorded_name(layer.path, reference.name);
 }
 
-Async<const FormatDriver*> ChainOpener::choose_driver(LayerSpec& layer, Node& file, bool* probed) {
-  *probed = false;
-  if (!layer.format) {
-    CO_TRY(std::string guess, co_await probe_node(file));
-    bool allowed =
-        layer.probing == Probing::kAny || (layer.probing == Probing::kNotRaw && guess != "raw");
-    if (!allowed) {
-      if (guess == "raw") {
-        co_return make_error(ErrorKind::kInvalid,
-                             "Its format was not given and it has no header of a known one. If "
-                             "it is a raw image, say format=raw");
-      }
-      co_return make_error(ErrorKind::kInvalid,
-                           "Its format was not given, and guessing it is not safe. It looks like "
-                           "{0}: if that is what it is, say format={0}",
-                           guess);
-    }
-    *probed = true;
-    layer.format = std::move(guess);
-    if (*layer.format == "raw" && layer.writable) warn_guessed_raw(spec_.message, layer.path);
-  }
-  const FormatDriver* driver = formats_.find(*layer.format);
-  if (driver == nullptr) {
-    co_return make_error(ErrorKind::kUnsupported, "Unknown driver '{}'", *layer.format);
-  }
-  co_return driver;
-}
-
-Result<void> ChainOpener::note_file(const std::string& path, const FileNode* file) {
-  FileId id;
-  if (file != nullptr) {
-    id = file->id();
-  } else {
-    struct stat st {};
-    if (::stat(path.c_str(), &st) != 0) return {};  // the open will say why
-    id = S_ISBLK(st.st_mode) ? FileId{st.st_rdev, 0} : FileId{st.st_dev, st.st_ino};
-  }
-  if (std::find(files_.begin(), files_.end(), id) != files_.end()) {
-    return make_error(ErrorKind::kCorrupt, "Backing file '{}' creates an infinite loop.", path);
-  }
-  if (file != nullptr) files_.push_back(id);
-  return {};
-}
-
-// What an overlay holds fits the base it was made on. Writing to it on another one makes things
-// worse; reading may be what rescues the data.
-Async<> ChainOpener::check_base(const LayerSpec& layer, FileNode& file,
-                                const FormatDriver& driver) {
-  if (!layer.reference.fingerprint || spec_.accept_changed_base) co_return Result<void>();
-  std::vector<uint8_t> noted = *layer.reference.fingerprint;
-  CO_TRY(bool same,
-         co_await is_same_base(executor_, file, driver, std::move(noted), layer.reference.name));
-  if (same) co_return Result<void>();
-  std::string text =
-      fmt::format("'{}' was changed after '{}' was made on top of it: the overlay no longer fits",
-                  layer.path, layer.overlay);
-  if (spec_.writable) {
-    co_return make_error(ErrorKind::kInvalid,
-                         "{}\nIf the change is all right: calf-img rebase -u -b '{}' -F {} '{}'",
-                         text, layer.reference.name, driver.name(), layer.overlay);
-  }
-  if (spec_.message) spec_.message("warning: " + text);
-  co_return Result<void>();
-}
-
-Async<OpenedFormat> ChainOpener::open_layer(LayerSpec layer) {
-  // A name that is unknown needs no look at the file.
-  if (layer.format && formats_.find(*layer.format) == nullptr) {
-    co_return make_error(ErrorKind::kUnsupported, "Unknown driver '{}'", *layer.format);
-  }
-  CO_TRY(std::unique_ptr<FileNode> file, co_await open_file(layer));
-
-  bool probed = false;
-  CO_TRY(const FormatDriver* driver, co_await choose_driver(layer, *file, &probed));
-  Role role = layer.is_base ? Role::kBase : spec_.share_raw ? Role::kSharedDisk : Role::kDisk;
-  LockRequest lock = driver->lock_request(layer.writable, role);
-  if (spec_.force_share) lock.refuses = 0;
-  CO_TRY_VOID(file->lock(lock));
-  CO_TRY_VOID(co_await check_base(layer, *file, *driver));
-
-  FormatOptions format_options;
-  format_options.writable = layer.writable;
-  format_options.probed = probed;
-  format_options.no_flush = spec_.cache.no_flush;
-  format_options.info_only = spec_.info_only;
-  format_options.for_check = spec_.for_check && !layer.is_base;
-  format_options.message = spec_.message;
-  const bool wants_data = !format_options.info_only && !format_options.for_check;
-  std::unique_ptr<Node> node = std::move(file);
-  CO_TRY(OpenedFormat opened,
-         co_await driver->open(executor_, std::move(node), std::move(format_options)));
-  if (opened.data_file && wants_data) {
-    Result<std::unique_ptr<Node>> data = co_await open_data_file(layer, *opened.data_file);
-    if (!data.ok()) {
-      Result<void> ignored = co_await opened.node->close();
-      co_return std::move(data.error());
-    }
-    opened.set_data_file(std::move(*data));
-  }
-  co_return opened;
-}
-
-Async<std::unique_ptr<FileNode>> ChainOpener::open_file(const LayerSpec& layer) {
-  // Asked before the open and again after it: the first answer keeps our own lock out of the error.
-  CO_TRY_VOID(note_file(layer.path, nullptr));
-  FileOptions options{.writable = layer.writable, .cache = spec_.cache, .discard = spec_.discard};
-  CO_TRY(std::unique_ptr<FileNode> file, co_await FileNode::open(executor_, layer.path, options));
-  CO_TRY_VOID(note_file(layer.path, file.get()));
-  co_return file;
-}
-
-Async<std::unique_ptr<Node>> ChainOpener::open_data_file(LayerSpec layer, std::string recorded) {
-  if (recorded.empty()) {
-    co_return make_error(ErrorKind::kInvalid, "'data-file' is required for this image");
-  }
-  CO_TRY(layer.path, resolve_recorded_name(layer.path, recorded));
-  CO_TRY(std::unique_ptr<FileNode> file, co_await open_file(layer));
-  // Whoever writes it behind the image's back destroys the disk.
-  LockRequest lock = layer.writable ? kLockFormatWriter : kLockFormatReader;
-  if (spec_.force_share) lock.refuses = 0;
-  CO_TRY_VOID(file->lock(lock));
-  std::unique_ptr<Node> node = std::move(file);
-  co_return node;
-}
-
-Result<LayerSpec> ChainOpener::layer_below(const std::string& overlay, const char* overlay_format,
-                                           const BackingReference& reference) const {
-  LayerSpec below;
+Result<std::optional<LayerRequest>> ChainOpener::layer_below(OpenedLayer& layer) const {
+  std::optional<LayerRequest> none;
+  if (!spec_.open_backing || layer.no_backing) return none;
+  const std::optional<BackingReference>& reference = layer.format.backing;
+  if (!reference && !layer.backing) return none;
+  LayerRequest below;
   below.is_base = true;
-  below.overlay = overlay;
-  below.reference = reference;
-  TRY(below.path, resolve_recorded_name(overlay, reference.name));
-  if (!reference.format) {
+  if (reference) below.format = reference->format;
+  if (layer.backing) {
+    below.description = std::move(*layer.backing);
+    // The user's word counts more than the image's.
+    if (below.description.has("driver")) below.format.reset();
+  }
+  bool whole = below.description.has_child("file") || below.description.has("driver");
+  if (reference && !below.description.has_child("file") &&
+      (!whole || layer_opener_.is_format(below.description.text("driver").value_or("")))) {
+    TRY(std::string path, recorded_path(layer));
+    below.description.set_child("file", NodeDescription::of_file(std::move(path)));
+    below.overlay = layer.path;
+    below.reference = *reference;
+  }
+  if (!below.format && !below.description.has("driver")) {
+    if (layer.backing) {
+      return Error(ErrorKind::kInvalid,
+                   "The format of the backing file is not known, and guessing it is not safe. Say "
+                   "backing.driver=FORMAT");
+    }
+    const std::string& overlay = layer.path;
     return make_error(
         ErrorKind::kInvalid,
         "'{0}' does not record the format of its backing file '{1}', and guessing it is not safe. "
         "Record it: calf-img rebase -u -f {2} -F FORMAT -b '{1}' '{0}'",
-        overlay, reference.name, overlay_format);
+        overlay, reference->name, layer.format.node->format());
   }
-  below.format = reference.format;
-  return below;
+  return std::optional<LayerRequest>(std::move(below));
 }
 
 // From the top to the base, in a loop: the chain is as long as its images say.
 Async<> ChainOpener::open_layers() {
-  LayerSpec layer;
-  layer.path = spec_.filename;
-  layer.format = spec_.format;
-  layer.probing = spec_.probing;
-  layer.writable = spec_.writable;
+  LayerRequest request;
+  request.description = spec_.node.value_or(NodeDescription());
+  if (!spec_.node) {
+    request.description.set_child("file", NodeDescription::of_file(spec_.filename));
+  }
+  request.format = spec_.format;
+  request.probing = spec_.probing;
+  request.writable = spec_.writable;
   std::string nesting;
   while (true) {
-    std::string path = layer.path;
-    Result<OpenedFormat> opened = co_await open_layer(std::move(layer));
+    Result<OpenedLayer> opened = co_await layer_opener_.open(std::move(request));
     if (!opened.ok()) {
       std::string text = nesting + opened.error().message();
       co_return Error(opened.error().kind(), opened.error().sys_errno(), std::move(text));
     }
-    layers_.push_back(std::move(*opened));
-    const OpenedFormat& last = layers_.back();
-    if (!last.backing || !spec_.open_backing) co_return Result<void>();
+    Result<std::optional<LayerRequest>> below = layer_below(*opened);
+    layers_.push_back(std::move(opened->format));
+    if (!below.ok()) {
+      std::string text = nesting + "Could not open backing file: " + below.error().message();
+      co_return Error(below.error().kind(), std::move(text));
+    }
+    if (!*below) co_return Result<void>();
     nesting += "Could not open backing file: ";
     if (layers_.size() >= kMaxChainDepth) {
       co_return make_error(ErrorKind::kCorrupt, "The chain of backing files is longer than {}",
                            kMaxChainDepth);
     }
-    Result<LayerSpec> below = layer_below(path, last.node->format(), *last.backing);
-    if (!below.ok()) co_return Error(below.error().kind(), nesting + below.error().message());
-    layer = std::move(*below);
+    request = std::move(**below);
   }
 }
 
@@ -262,6 +132,9 @@ Async<std::unique_ptr<Node>> ChainOpener::open() {
 Async<std::unique_ptr<Node>> open_chain(Executor& executor, const FormatTable& formats,
                                         OpenSpec spec) {
   Result<std::unique_ptr<Node>> opened(std::unique_ptr<Node>{});
+  if (spec.force_share && spec.node && spec.node->text("force-share") == "off") {
+    co_return Error(ErrorKind::kInvalid, "--force-share/-U conflicts with image options");
+  }
   if (spec.force_share && spec.writable) {
     opened =
         make_error(ErrorKind::kInvalid, "force-share=on can only be used with read-only images");

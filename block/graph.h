@@ -1,10 +1,14 @@
 // The graph: opens an image and everything below it.
 //
-//     spec.filename ── file node ── format node (top, writable if asked)
+//     spec ─────────── file node ── format node (top, writable if asked)
 //                                      │ name and format recorded in the image, through open_gate
 //                      file node ── format node (base, read-only)
 //                                      │
 //                                      …        at most kMaxChainDepth, no file twice
+//
+// One layer (a format and what it stands on) is layer_opener.h's. What the user says about the node
+// below (`backing` of a description) goes before what the image says; only the user may name
+// protocols there.
 //
 // Formats are named, by the user for the top and by the overlay for its base. Guessing from the
 // content is left to callers that ask for it, and never done for a base. Every file is locked as
@@ -19,6 +23,7 @@
 #include "block/format_driver.h"
 #include "block/io/executor.h"
 #include "block/node.h"
+#include "block/node_description.h"
 
 namespace calf::block {
 
@@ -32,8 +37,10 @@ enum class Probing : uint8_t {
 };
 
 struct OpenSpec {
-  // A path, as the user gave it.
+  // A path; with `node`, what the user typed, for messages.
   std::string filename;
+  // What is to be opened, if it is more than a path. `format` goes before its driver.
+  std::optional<NodeDescription> node;
   std::optional<std::string> format;
   Probing probing = Probing::kNever;
   bool writable = false;
@@ -59,6 +66,8 @@ struct OpenSpec {
 Async<std::unique_ptr<Node>> open_chain(Executor& executor, const FormatTable& formats,
                                         OpenSpec spec);
 
+// The same for one that is open.
+Async<std::string> probe_node(Node& file);
 // What is the format of the file at `path`, by its first bytes? See probe.h.
 Async<std::string> probe_file(Executor& executor, std::string path);
 

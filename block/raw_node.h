@@ -1,4 +1,7 @@
-// RawNode: a file whose bytes are the disk.
+// RawNode: a file whose bytes are the disk, all of them or a window:
+//
+//     file   |------|xxxxxxxxxxxxx|----|
+//                   ^offset       ^offset + size
 //
 // The disk has whole sectors: a file that ends inside one is read as if it were filled up with
 // zeroes, and written there it grows to a whole one. Growing is otherwise refused by the callers'
@@ -8,7 +11,9 @@
 // make the file look like another format fails with EPERM.
 #pragma once
 
+#include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "block/node.h"
@@ -24,8 +29,14 @@ class RawNode final : public Node {
     bool writable = false;
     // Format guessed: guard the head.
     bool probed = false;
+    // Where the disk begins in the file.
+    uint64_t offset = 0;
+    // Its size, a multiple of the sector; without it the disk reaches to the end of the file.
+    std::optional<uint64_t> size;
   };
 
+  // Fails if the window does not lie in the file.
+  static Result<void> check(const Node& file, const Options& options);
   RawNode(std::unique_ptr<Node> file, Options options);
 
   uint64_t size() const override;

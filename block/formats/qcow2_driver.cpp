@@ -1,5 +1,6 @@
 #include "block/formats/qcow2_driver.h"
 
+#include "block/formats/qcow2_runtime.h"
 #include "block/qcow2/image.h"
 #include "block/qcow2/tables_digest.h"
 
@@ -17,6 +18,9 @@ class Qcow2Driver final : public FormatDriver {
 
   Async<OpenedFormat> open(Executor& executor, std::unique_ptr<Node> file,
                            FormatOptions options) const override {
+    if (options.description != nullptr) {
+      CO_TRY_VOID(take_qcow2_runtime_options(options.description));
+    }
     qcow2::OpenOptions open_options;
     open_options.writable = options.writable;
     open_options.info_only = options.info_only;

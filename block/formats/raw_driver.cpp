@@ -23,9 +23,17 @@ class RawDriver final : public FormatDriver {
 
   Async<OpenedFormat> open(Executor&, std::unique_ptr<Node> file,
                            FormatOptions options) const override {
+    RawNode::Options raw_options;
+    raw_options.writable = options.writable;
+    raw_options.probed = options.probed;
+    if (options.description != nullptr) {
+      CO_TRY(std::optional<uint64_t> offset, options.description->take_size("offset"));
+      raw_options.offset = offset.value_or(0);
+      CO_TRY(raw_options.size, options.description->take_size("size"));
+    }
+    CO_TRY_VOID(RawNode::check(*file, raw_options));
     OpenedFormat opened;
-    opened.node = std::make_unique<RawNode>(std::move(file),
-                                            RawNode::Options{options.writable, options.probed});
+    opened.node = std::make_unique<RawNode>(std::move(file), raw_options);
     co_return opened;
   }
 };

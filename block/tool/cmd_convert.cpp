@@ -27,7 +27,7 @@ class Conversion {
   Async<> open_sources();
   Result<CreateOptions> target_options();
   Async<> make_target(std::string path);
-  Async<> open_target(std::string path);
+  Async<> open_target();
   Async<> copy_sources();
   Async<ops::CopyOptions> copy_options();
   Async<> close_all(Result<void> result);
@@ -123,10 +123,10 @@ Async<> Conversion::make_target(std::string path) {
   co_return Result<void>();
 }
 
-Async<> Conversion::open_target(std::string path) {
-  ImageArguments image{args_.target, args_.target_format, args_.target_image_opts};
+Async<> Conversion::open_target() {
+  ImageArguments image{args_.target, std::nullopt, args_.target_image_opts};
+  if (!args_.target_image_opts) image.format = args_.target_format;
   CO_TRY(block::OpenSpec spec, open_spec(context_, image));
-  if (!args_.target_image_opts) spec.filename = std::move(path);
   spec.writable = true;
   spec.discard = true;
   spec.cache = args_.target_cache;
@@ -201,7 +201,7 @@ Async<> Conversion::close_all(Result<void> result) {
 Async<> Conversion::run() {
   Result<void> result = co_await open_sources();
   std::string path = args_.target;
-  if (result.ok() && !args_.target_image_opts) {
+  if (result.ok() && !args_.no_create) {
     Result<std::string> found = path_of_name(args_.target);
     if (found.ok()) {
       path = std::move(*found);
@@ -210,7 +210,7 @@ Async<> Conversion::run() {
     }
   }
   if (result.ok() && !args_.no_create) result = co_await make_target(path);
-  if (result.ok()) result = co_await open_target(path);
+  if (result.ok()) result = co_await open_target();
   if (result.ok()) result = co_await copy_sources();
   co_return co_await close_all(std::move(result));
 }

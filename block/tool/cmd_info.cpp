@@ -21,7 +21,6 @@ Result<ImageDescription> look_at(const Context& context, block::OpenSpec spec,
                                  const std::string& name) {
   spec.info_only = true;
   spec.open_backing = false;
-  std::string path = spec.filename;
   Result<std::unique_ptr<block::Node>> node =
       context.executor.run(block::open_chain(context.executor, context.formats, spec));
   // Somebody writes it. The header is worth a look all the same; qemu-img wants to be told.
@@ -31,7 +30,8 @@ Result<ImageDescription> look_at(const Context& context, block::OpenSpec spec,
     node = context.executor.run(block::open_chain(context.executor, context.formats, spec));
   }
   if (!node.ok()) return std::move(node.error());
-  ImageDescription image = describe(**node, name, path);
+  std::string shown = spec.node ? shown_name(spec, (*node)->format()) : name;
+  ImageDescription image = describe(**node, shown, path_of_spec(spec));
   TRY_VOID(context.executor.run((*node)->close()));
   return image;
 }

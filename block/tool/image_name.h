@@ -1,5 +1,5 @@
-// From the words of a command line to what is to be opened: plain paths, file:PATH, and option
-// lists (--image-opts). Contract section 2.3.
+// From the words of a command line to what is to be opened: names (node_name.h) and option lists
+// (--image-opts). Contract section 2.3.
 #pragma once
 
 #include <optional>
@@ -17,11 +17,16 @@ struct ImageArguments {
   bool image_opts = false;
 };
 
-// The path behind a name, where the name is a path or file:PATH.
+// The path of a file that is to be made: of names that are a path or file:PATH.
 Result<std::string> path_of_name(const std::string& name);
 
-// A spec with the file name and the format (probing allowed, raw files shared, messages go to
+// A spec with what was named and its format (probing allowed, raw files shared, messages go to
 // stderr). Errors as "Could not open 'NAME': …".
 Result<block::OpenSpec> open_spec(const Context& context, const ImageArguments& image);
+
+// The file of this host behind a spec; empty if it is none.
+std::string path_of_spec(const block::OpenSpec& spec);
+// What the image is called in answers; `format` is that of the opened node.
+std::string shown_name(const block::OpenSpec& spec, std::string_view format);
 
 }  // namespace calf::img

@@ -10,6 +10,8 @@
 #include <variant>
 #include <vector>
 
+#include "block/base/json_text.h"
+
 namespace calf::img {
 
 class Json {
@@ -47,8 +49,6 @@ class Json {
   Value value_;
 };
 
-// A JSON string with its quotes: control characters and everything beyond ASCII as \uXXXX, bytes
-// that are not UTF-8 as U+FFFD.
-std::string json_string(std::string_view text);
+using calf::json_string;
 
 }  // namespace calf::img

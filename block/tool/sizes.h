@@ -7,14 +7,13 @@
 #include <string_view>
 
 #include "block/base/result.h"
+#include "block/base/size_text.h"
 #include "block/tool/context.h"
 
 namespace calf::img {
 
-// kInvalid: malformed; kNoSpace: more than 2^64-1.
-Result<uint64_t> parse_size(std::string_view text);
-// Did it have a suffix behind a hexadecimal number? (Deprecated; a warning.)
-bool is_suffixed_hex(std::string_view text);
+using calf::is_suffixed_hex;
+using calf::parse_size;
 
 // For positional sizes and the like: prints the error that names `what`, and gives nothing.
 std::optional<uint64_t> size_argument(const Context& context, std::string_view what,

@@ -141,8 +141,9 @@ TEST(ImageNameTest, KnowsProtocols) {
   EXPECT_EQ(*path_of_name("dir/a:b"), "dir/a:b");
   EXPECT_EQ(*path_of_name("file:x:y"), "x:y");
   EXPECT_EQ(path_of_name("foo:x").error().message(), "Unknown protocol 'foo'");
-  EXPECT_THAT(path_of_name("nbd:x").error().message(), HasSubstr("not supported yet"));
-  EXPECT_THAT(path_of_name("json:{}").error().message(), HasSubstr("not supported yet"));
+  EXPECT_THAT(path_of_name("null-co://").error().message(),
+              HasSubstr("does not support image creation"));
+  EXPECT_THAT(path_of_name("json:{}").error().message(), HasSubstr("Unknown protocol 'json'"));
 }
 
 }  // namespace

@@ -1,0 +1,374 @@
+#include "block/layer_opener.h"
+
+#include <sys/stat.h>
+
+#include <algorithm>
+
+#include "block/base_fingerprint.h"
+#include "block/detect_zeroes.h"
+#include "block/open_gate.h"
+#include "block/probe.h"
+#include "block/protocol_driver.h"
+
+namespace calf::block {
+namespace {
+
+// Nodes between a format and its file.
+constexpr unsigned kMaxStack = 32;
+
+Error unknown_driver(std::string_view name) {
+  return make_error(ErrorKind::kUnsupported, "Unknown driver '{}'", name);
+}
+
+bool is_file_driver(std::string_view name) {
+  return name == "file" || name == "host_device";
+}
+
+Result<void> refuse_rest(const NodeDescription& description, std::string_view driver,
+                         bool is_format) {
+  if (description.empty()) return {};
+  const std::string& key = description.items().front().first;
+  if (is_format) {
+    return make_error(ErrorKind::kInvalid, "Block format '{}' does not support the option '{}'",
+                      driver, key);
+  }
+  return make_error(ErrorKind::kInvalid, "Block protocol '{}' doesn't support the option '{}'",
+                    driver, key);
+}
+
+void warn_guessed_raw(const MessageSink& message, const std::string& path) {
+  if (!message) return;
+  message(fmt::format("WARNING: Image format was not specified for '{}' and probing guessed raw.",
+                      path));
+  message(
+      "         Automatically detecting the format is dangerous for raw images, write "
+      "operations on block 0 will be restricted.");
+  message("         Specify the 'raw' format explicitly to remove the restrictions.");
+}
+
+}  // namespace
+
+Async<std::string> probe_node(Node& file) {
+  std::vector<uint8_t> head(kProbeBytes);
+  FlatIo io{std::span<uint8_t>(head)};
+  CO_TRY_VOID(co_await file.read(0, io.slice()));
+  co_return std::string(probe_format(head));
+}
+
+Result<void> LayerOpener::note_file(const std::string& path, const FileNode* file) {
+  FileId id;
+  if (file != nullptr) {
+    id = file->id();
+  } else {
+    struct stat st {};
+    if (::stat(path.c_str(), &st) != 0) return {};  // the open will say why
+    id = S_ISBLK(st.st_mode) ? FileId{st.st_rdev, 0} : FileId{st.st_dev, st.st_ino};
+  }
+  if (std::find(files_.begin(), files_.end(), id) != files_.end()) {
+    return make_error(ErrorKind::kCorrupt, "Backing file '{}' creates an infinite loop.", path);
+  }
+  if (file != nullptr) files_.push_back(id);
+  return {};
+}
+
+Async<const FormatDriver*> LayerOpener::choose_driver(Node& file, const std::string& name,
+                                                      bool* probed) {
+  CO_TRY(std::string guess, co_await probe_node(file));
+  bool allowed = probing_ == Probing::kAny || (probing_ == Probing::kNotRaw && guess != "raw");
+  if (!allowed) {
+    if (guess == "raw") {
+      co_return make_error(ErrorKind::kInvalid,
+                           "Its format was not given and it has no header of a known one. If "
+                           "it is a raw image, say format=raw");
+    }
+    co_return make_error(ErrorKind::kInvalid,
+                         "Its format was not given, and guessing it is not safe. It looks like "
+                         "{0}: if that is what it is, say format={0}",
+                         guess);
+  }
+  *probed = true;
+  if (guess == "raw" && writable_) warn_guessed_raw(spec_.message, name);
+  const FormatDriver* driver = formats_.find(guess);
+  if (driver == nullptr) co_return unknown_driver(guess);
+  co_return driver;
+}
+
+Async<LayerOpener::Stack> LayerOpener::open_file(NodeDescription* description,
+                                                 Inherited inherited) {
+  std::string driver = description->take_text("driver").value_or("file");
+  std::string path = description->take_text("filename").value_or("");
+  CO_TRY(std::optional<std::string> locking,
+         description->take_choice("locking", {"on", "off", "auto"}));
+  CO_TRY(std::optional<std::string> aio,
+         description->take_choice("aio", {"threads", "native", "io_uring"}));
+  CO_TRY_VOID(description->take_switch("drop-cache"));
+  CO_TRY_VOID(description->take_switch("x-check-cache-dropped"));
+  CO_TRY_VOID(refuse_rest(*description, driver, false));
+  if (locking == "off") locking_ = false;
+
+  // Asked before the open and again after it: the first answer keeps our own lock out of the error.
+  CO_TRY_VOID(note_file(path, nullptr));
+  FileOptions options{
+      .writable = writable_, .cache = inherited.cache, .discard = inherited.discard};
+  CO_TRY(std::unique_ptr<FileNode> file, co_await FileNode::open(executor_, path, options));
+  CO_TRY_VOID(note_file(path, file.get()));
+  if (driver == "host_device" && !file->is_block_device()) {
+    co_return make_error(ErrorKind::kInvalid,
+                         "'host_device' driver requires '{}' to be either a character or block "
+                         "device",
+                         path);
+  }
+  Stack stack;
+  stack.file = file.get();
+  stack.node = std::move(file);
+  co_return stack;
+}
+
+Async<LayerOpener::Stack> LayerOpener::open_inner_format(const FormatDriver& driver,
+                                                         NodeDescription* description,
+                                                         Inherited inherited, unsigned depth) {
+  if (!description->has_child("file")) {
+    co_return Error(ErrorKind::kInvalid, "A block device must be specified for \"file\"");
+  }
+  CO_TRY(NodeDescription below, description->take_child("file"));
+  CO_TRY(Stack stack, co_await open_child(std::move(below), inherited, depth + 1));
+  LockRequest request = driver.lock_request(writable_, Role::kBase);
+  stack.lock.uses |= request.uses;
+  stack.lock.refuses |= request.refuses;
+  CO_TRY(OpenedFormat opened,
+         co_await open_format(driver, std::move(stack.node), description, inherited, false));
+  if (opened.backing) {
+    Result<void> ignored = co_await opened.node->close();
+    co_return make_error(ErrorKind::kUnsupported,
+                         "An image with a backing file cannot be the file of another image");
+  }
+  stack.node = std::move(opened.node);
+  co_return stack;
+}
+
+Async<LayerOpener::Stack> LayerOpener::open_child(NodeDescription description, Inherited inherited,
+                                                  unsigned depth) {
+  if (depth > kMaxStack) {
+    co_return make_error(ErrorKind::kInvalid, "More than {} nodes stand on one file", kMaxStack);
+  }
+  CO_TRY(GenericOptions generic, GenericOptions::take(&description, inherited));
+  if (generic.read_only.value_or(false) && writable_) {
+    co_return Error(ErrorKind::kReadOnly, "Block node is read-only");
+  }
+  std::string driver = description.text("driver").value_or("file");
+  if (is_file_driver(driver)) {
+    co_return co_await open_file(&description, generic.inherited);
+  }
+  description.take("driver");
+  Stack stack;
+  if (const ProtocolDriver* protocol = formats_.find_protocol(driver)) {
+    ProtocolOptions options{writable_, generic.inherited.cache.no_flush};
+    CO_TRY(stack.node, co_await protocol->open(executor_, &description, options));
+  } else if (const FilterDriver* filter = formats_.find_filter(driver)) {
+    std::string child = filter->child();
+    if (!description.has_child(child)) {
+      co_return make_error(ErrorKind::kInvalid, "A block device must be specified for \"{}\"",
+                           child);
+    }
+    CO_TRY(NodeDescription below, description.take_child(child));
+    CO_TRY(stack, co_await open_child(std::move(below), generic.inherited, depth + 1));
+    CO_TRY(stack.node, filter->open(executor_, std::move(stack.node), &description));
+  } else if (const FormatDriver* format = formats_.find(driver)) {
+    co_return co_await open_inner_format(*format, &description, generic.inherited, depth);
+  } else {
+    co_return unknown_driver(driver);
+  }
+  Result<void> known = refuse_rest(description, driver, false);
+  if (!known.ok()) {
+    Result<void> ignored = co_await stack.node->close();
+    co_return std::move(known.error());
+  }
+  co_return stack;
+}
+
+Async<OpenedFormat> LayerOpener::open_format(const FormatDriver& driver, std::unique_ptr<Node> file,
+                                             NodeDescription* description, Inherited inherited,
+                                             bool probed) {
+  FormatOptions options;
+  options.writable = writable_;
+  options.probed = probed;
+  options.no_flush = inherited.cache.no_flush;
+  options.info_only = spec_.info_only;
+  options.for_check = spec_.for_check && !is_base_;
+  options.message = spec_.message;
+  options.description = description;
+  CO_TRY(OpenedFormat opened, co_await driver.open(executor_, std::move(file), std::move(options)));
+  Result<void> known = refuse_rest(*description, driver.name(), true);
+  if (!known.ok()) {
+    Result<void> ignored = co_await opened.node->close();
+    co_return std::move(known.error());
+  }
+  co_return opened;
+}
+
+// What an overlay holds fits the base it was made on. Writing to it on another one makes things
+// worse; reading may be what rescues the data.
+Async<> LayerOpener::check_base(const LayerRequest& request, FileNode& file,
+                                const FormatDriver& driver) {
+  if (!request.reference.fingerprint || spec_.accept_changed_base) co_return Result<void>();
+  std::vector<uint8_t> noted = *request.reference.fingerprint;
+  CO_TRY(bool same,
+         co_await is_same_base(executor_, file, driver, std::move(noted), request.reference.name));
+  if (same) co_return Result<void>();
+  std::string text =
+      fmt::format("'{}' was changed after '{}' was made on top of it: the overlay no longer fits",
+                  file.name(), request.overlay);
+  if (spec_.writable) {
+    co_return make_error(ErrorKind::kInvalid,
+                         "{}\nIf the change is all right: calf-img rebase -u -b '{}' -F {} '{}'",
+                         text, request.reference.name, driver.name(), request.overlay);
+  }
+  if (spec_.message) spec_.message("warning: " + text);
+  co_return Result<void>();
+}
+
+Result<void> LayerOpener::lock(const Stack& stack, Inherited inherited) const {
+  if (stack.file == nullptr || !locking_) return {};
+  LockRequest request = stack.lock;
+  if (inherited.force_share) request.refuses = 0;
+  return stack.file->lock(request);
+}
+
+Async<> LayerOpener::open_data_file(OpenedLayer* layer, NodeDescription given,
+                                    Inherited inherited) {
+  const std::optional<std::string>& recorded = layer->format.data_file;
+  if (!recorded) {
+    if (given.empty()) co_return Result<void>();
+    co_return Error(ErrorKind::kInvalid,
+                    "'data-file' can only be set for images with an external data file");
+  }
+  if (spec_.info_only || (spec_.for_check && !is_base_)) co_return Result<void>();
+  if (given.empty()) {
+    if (recorded->empty() || layer->path.empty()) {
+      co_return Error(ErrorKind::kInvalid, "'data-file' is required for this image");
+    }
+    CO_TRY(std::string path, resolve_recorded_name(layer->path, *recorded));
+    given = NodeDescription::of_file(std::move(path));
+  }
+  CO_TRY(Stack stack, co_await open_child(std::move(given), inherited, 1));
+  // Whoever writes it behind the image's back destroys the disk.
+  stack.lock = kLockFormatReader;
+  if (writable_) stack.lock = kLockFormatWriter;
+  CO_TRY_VOID(lock(stack, inherited));
+  layer->format.set_data_file(std::move(stack.node));
+  co_return Result<void>();
+}
+
+// Puts -f in its place: it says what the driver is, whatever the name said.
+Result<void> LayerOpener::normalise(LayerRequest* request) const {
+  NodeDescription& description = request->description;
+  if (request->format) {
+    const std::string& format = *request->format;
+    bool not_a_format = is_file_driver(format) || formats_.find_protocol(format) != nullptr ||
+                        formats_.find_filter(format) != nullptr;
+    // "-f file x", "-f null-co null-co://": the node of the protocol alone.
+    if (not_a_format && description.text("file.driver") == format) {
+      TRY(NodeDescription alone, description.take_child("file"));
+      description = std::move(alone);
+    }
+    description.set("driver", format);
+  }
+  if (!description.has("driver") && !description.has_child("file")) {
+    return Error(ErrorKind::kInvalid, "Must specify either driver or file");
+  }
+  return {};
+}
+
+Result<void> LayerOpener::take_backing(NodeDescription* description, OpenedLayer* layer) const {
+  // Without a look below, what is said about it is an option too many, but "none" is not.
+  const OptionValue* value = description->find("backing");
+  if (value != nullptr &&
+      (std::holds_alternative<std::nullptr_t>(*value) || *value == OptionValue(std::string()))) {
+    description->take("backing");
+    layer->no_backing = true;
+    return {};
+  }
+  if (!spec_.open_backing || !description->has_child("backing")) return {};
+  Result<NodeDescription> backing = description->take_child("backing");
+  if (!backing.ok()) return std::move(backing.error()).with_context("Could not open backing file");
+  layer->backing = std::move(*backing);
+  return {};
+}
+
+Async<OpenedLayer> LayerOpener::open(LayerRequest request) {
+  writable_ = request.writable;
+  is_base_ = request.is_base;
+  probing_ = request.probing;
+  locking_ = true;
+  CO_TRY_VOID(normalise(&request));
+  NodeDescription description = std::move(request.description);
+  Inherited from_spec{spec_.cache, spec_.discard, spec_.force_share};
+  OpenedLayer layer;
+  std::string driver_name = description.text("driver").value_or("");
+  const FormatDriver* driver = formats_.find(driver_name);
+  if (driver == nullptr && !driver_name.empty()) {
+    bool known = is_file_driver(driver_name) || formats_.find_protocol(driver_name) != nullptr ||
+                 formats_.find_filter(driver_name) != nullptr;
+    // A name that is unknown needs no look at the file.
+    if (!known) co_return unknown_driver(driver_name);
+    // No format at all: the bytes of a file or a protocol.
+    CO_TRY(Stack stack, co_await open_child(std::move(description), from_spec, 0));
+    stack.lock = kLockSharedReader;
+    if (writable_) stack.lock = kLockSharedWriter;
+    CO_TRY_VOID(lock(stack, from_spec));
+    layer.format.node = std::move(stack.node);
+    co_return layer;
+  }
+
+  CO_TRY(GenericOptions generic, GenericOptions::take(&description, from_spec));
+  if (generic.inherited.force_share && writable_) {
+    co_return make_error(ErrorKind::kInvalid,
+                         "force-share=on can only be used with read-only images");
+  }
+  if (generic.read_only.value_or(false) && writable_) {
+    co_return Error(ErrorKind::kReadOnly, "Block node is read-only");
+  }
+  if (!description.has_child("file")) {
+    co_return Error(ErrorKind::kInvalid, "A block device must be specified for \"file\"");
+  }
+  description.take("driver");
+  CO_TRY(NodeDescription below, description.take_child("file"));
+  CO_TRY_VOID(take_backing(&description, &layer));
+  CO_TRY(NodeDescription data_file, description.take_child("data-file"));
+  CO_TRY(Stack stack, co_await open_child(std::move(below), generic.inherited, 1));
+  if (stack.file != nullptr) layer.path = stack.file->name();
+  std::string name = stack.node->name();
+  bool probed = false;
+  if (driver == nullptr) {
+    CO_TRY(driver, co_await choose_driver(*stack.node, name, &probed));
+  }
+  Role role = is_base_ ? Role::kBase : spec_.share_raw ? Role::kSharedDisk : Role::kDisk;
+  LockRequest wanted = driver->lock_request(writable_, role);
+  stack.lock.uses |= wanted.uses;
+  stack.lock.refuses |= wanted.refuses;
+  CO_TRY_VOID(lock(stack, generic.inherited));
+  if (stack.file != nullptr && stack.node.get() == stack.file) {
+    CO_TRY_VOID(co_await check_base(request, *stack.file, *driver));
+  }
+  CO_TRY(layer.format, co_await open_format(*driver, std::move(stack.node), &description,
+                                            generic.inherited, probed));
+  Result<void> data_opened =
+      co_await open_data_file(&layer, std::move(data_file), generic.inherited);
+  if (!data_opened.ok()) {
+    Result<void> ignored = co_await layer.format.node->close();
+    co_return std::move(data_opened.error());
+  }
+  if (layer.backing && !layer.format.set_backing) {
+    Result<void> ignored = co_await layer.format.node->close();
+    co_return Error(ErrorKind::kUnsupported, "Driver doesn't support backing files");
+  }
+  if (generic.detect_zeroes != DetectZeroes::kOff && writable_) {
+    bool unmap = generic.detect_zeroes == DetectZeroes::kUnmap;
+    std::unique_ptr<Node> filter =
+        std::make_unique<DetectZeroesNode>(std::move(layer.format.node), unmap);
+    layer.format.node = std::move(filter);
+  }
+  co_return layer;
+}
+
+}  // namespace calf::block

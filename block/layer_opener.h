@@ -1,0 +1,92 @@
+// LayerOpener: one layer of a chain, from its description to a node.
+//
+//     driver=qcow2            format driver     <─ opens over ─┐
+//       file.driver=blkdebug  filter            <─ opens over ─┤
+//         file.image.…        file, or protocol ───────────────┘
+//
+// The nodes are opened from the bottom up. What stands below a format, down to the file, belongs to
+// the layer; the backing node is another layer (graph.h).
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "block/file_node.h"
+#include "block/generic_options.h"
+#include "block/graph.h"
+
+namespace calf::block {
+
+struct LayerRequest {
+  NodeDescription description;
+  // Counts if the description names no driver.
+  std::optional<std::string> format;
+  Probing probing = Probing::kNever;
+  bool writable = false;
+  bool is_base = false;
+  // Of a base that its overlay names: that image, and what it says.
+  std::string overlay;
+  BackingReference reference;
+};
+
+struct OpenedLayer {
+  OpenedFormat format;
+  // The file of this host that the image is in: what the names recorded in it are relative to.
+  // Empty if it comes from elsewhere; such names are not followed then.
+  std::string path;
+  // What the user said about the node below.
+  std::optional<NodeDescription> backing;
+  // The user said that there is none.
+  bool no_backing = false;
+};
+
+class LayerOpener {
+ public:
+  // All of them outlive the opener.
+  LayerOpener(Executor& executor, const FormatTable& formats, const OpenSpec& spec)
+      : executor_(executor), formats_(formats), spec_(spec) {}
+
+  Async<OpenedLayer> open(LayerRequest request);
+  bool is_format(std::string_view driver) const { return formats_.find(driver) != nullptr; }
+
+ private:
+  // What stands below a format so far.
+  struct Stack {
+    std::unique_ptr<Node> node;
+    // The file at the bottom, if it is one.
+    FileNode* file = nullptr;
+    // What the formats of the stack want locked.
+    LockRequest lock;
+  };
+
+  Result<void> normalise(LayerRequest* request) const;
+  Async<Stack> open_child(NodeDescription description, Inherited inherited, unsigned depth);
+  Async<Stack> open_file(NodeDescription* description, Inherited inherited);
+  Async<Stack> open_inner_format(const FormatDriver& driver, NodeDescription* description,
+                                 Inherited inherited, unsigned depth);
+  Async<OpenedFormat> open_format(const FormatDriver& driver, std::unique_ptr<Node> file,
+                                  NodeDescription* description, Inherited inherited, bool probed);
+  Async<const FormatDriver*> choose_driver(Node& file, const std::string& name, bool* probed);
+  // Opens the file that holds the guest's data, if that is not the image itself.
+  Async<> open_data_file(OpenedLayer* layer, NodeDescription given, Inherited inherited);
+  Result<void> take_backing(NodeDescription* description, OpenedLayer* layer) const;
+  Async<> check_base(const LayerRequest& request, FileNode& file, const FormatDriver& driver);
+  // Fails if the file is one of those above.
+  Result<void> note_file(const std::string& path, const FileNode* file);
+  Result<void> lock(const Stack& stack, Inherited inherited) const;
+
+  Executor& executor_;
+  const FormatTable& formats_;
+  const OpenSpec& spec_;
+  // Of the layer being opened.
+  std::optional<std::string> format_;
+  Probing probing_ = Probing::kNever;
+  bool writable_ = false;
+  bool is_base_ = false;
+  bool locking_ = true;
+  // Of all layers.
+  std::vector<FileId> files_;
+};
+
+}  // namespace calf::block
