@@ -120,6 +120,19 @@ Async<std::vector<uint8_t>> fingerprint_base(Executor& executor, const FormatTab
   co_return noted.encode();
 }
 
+BaseState look_at_base(const std::string& path, const std::string& recorded_name,
+                       std::span<const uint8_t> noted_bytes) {
+  struct stat st {};
+  if (::stat(path.c_str(), &st) != 0) return BaseState::kMissing;
+  std::optional<BaseFingerprint> noted = BaseFingerprint::decode(noted_bytes);
+  bool known = noted && noted->name == crc_of_name(recorded_name) && S_ISREG(st.st_mode);
+  if (!known) return BaseState::kUnknown;
+  if (noted->length != static_cast<uint64_t>(st.st_size)) return BaseState::kChanged;
+  bool same_time = noted->mtime_sec == st.st_mtim.tv_sec &&
+                   noted->mtime_nsec == static_cast<uint32_t>(st.st_mtim.tv_nsec);
+  return same_time ? BaseState::kAsNoted : BaseState::kTouched;
+}
+
 Async<bool> is_same_base(Executor& executor, FileNode& file, const FormatDriver& driver,
                          std::vector<uint8_t> noted_bytes, std::string recorded_name) {
   std::optional<BaseFingerprint> noted = BaseFingerprint::decode(noted_bytes);

@@ -47,6 +47,13 @@ Async<std::vector<uint8_t>> fingerprint_base(Executor& executor, const FormatTab
                                              std::string path, std::string format,
                                              std::string recorded_name);
 
+enum class BaseState : uint8_t { kUnknown, kAsNoted, kTouched, kChanged, kMissing };
+
+// What length and time of the file at `path` say about it, which is not opened. kTouched: only the
+// time is another.
+BaseState look_at_base(const std::string& path, const std::string& recorded_name,
+                       std::span<const uint8_t> noted);
+
 // Is `file` still what `noted` (an extension's data, from an overlay that records its base as
 // `recorded_name`) was made from? True if nothing is known.
 Async<bool> is_same_base(Executor& executor, FileNode& file, const FormatDriver& driver,

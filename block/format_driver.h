@@ -69,6 +69,11 @@ class FormatDriver {
   // Takes `file` over. Error texts come without "Could not open".
   virtual Async<OpenedFormat> open(Executor& executor, std::unique_ptr<Node> file,
                                    FormatOptions options) const = 0;
+  // What an image says about its base, read from its header alone; nothing if it has none. `file`
+  // is the bare file.
+  virtual Async<std::optional<BackingReference>> backing_of(Node& /*file*/) const {
+    co_return std::nullopt;
+  }
   // A checksum of the tables that map the image, for base_fingerprint.h; `file` is the bare file.
   virtual Async<uint32_t> digest_tables(Executor&, Node& /*file*/) const { co_return 0U; }
 };

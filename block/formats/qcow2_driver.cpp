@@ -2,6 +2,7 @@
 
 #include "block/formats/qcow2_runtime.h"
 #include "block/qcow2/image.h"
+#include "block/qcow2/read_header.h"
 #include "block/qcow2/tables_digest.h"
 
 namespace calf::block {
@@ -42,6 +43,16 @@ class Qcow2Driver final : public FormatDriver {
     opened.set_backing = [raw](std::unique_ptr<Node> below) { raw->set_backing(std::move(below)); };
     opened.node = std::move(image);
     co_return opened;
+  }
+
+  Async<std::optional<BackingReference>> backing_of(Node& file) const override {
+    CO_TRY(qcow2::HeaderBytes read, co_await qcow2::read_header(file));
+    const qcow2::Header& header = read.header;
+    if (!header.backing_name) co_return std::nullopt;
+    BackingReference backing{*header.backing_name, header.backing_format, std::nullopt};
+    const auto* noted = header.find(qcow2::format::kExtBaseFingerprint);
+    if (noted != nullptr) backing.fingerprint = noted->data;
+    co_return std::optional(std::move(backing));
   }
 
   Async<uint32_t> digest_tables(Executor& executor, Node& file) const override {

@@ -1,6 +1,6 @@
 #include "block/qcow2/header_file.h"
 
-#include <algorithm>
+#include "block/qcow2/read_header.h"
 
 namespace calf::qcow2 {
 namespace {
@@ -11,15 +11,11 @@ constexpr size_t kSector = 512;
 }  // namespace
 
 Async<> HeaderFile::load() {
-  std::vector<uint8_t> cluster0(std::min<uint64_t>(file_.size(), sizeof(format::Header)));
-  CO_TRY_VOID(co_await file_.read_bytes(0, cluster0));
-  CO_TRY(uint64_t area, header_area_size(cluster0));
-  cluster0.resize(std::min(file_.size(), area));
-  CO_TRY_VOID(co_await file_.read_bytes(0, cluster0));
-  CO_TRY(header_, parse_header(cluster0));
+  CO_TRY(HeaderBytes read, co_await read_header(file_.node()));
+  header_ = std::move(read.header);
   size_t length =
       header_.geometry.version >= 3 ? format::kHeaderLengthV3Min : format::kHeaderLengthV2;
-  raw_.assign(cluster0.begin(), cluster0.begin() + static_cast<ptrdiff_t>(length));
+  raw_.assign(read.cluster0.begin(), read.cluster0.begin() + static_cast<ptrdiff_t>(length));
   co_return Result<void>();
 }
 

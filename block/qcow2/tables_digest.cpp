@@ -6,8 +6,7 @@
 #include <vector>
 
 #include "block/io/io_slice.h"
-#include "block/qcow2/header.h"
-#include "block/qcow2/l2_entry.h"
+#include "block/qcow2/read_header.h"
 
 namespace calf::qcow2 {
 namespace {
@@ -28,24 +27,12 @@ Async<uint32_t> digest_range(block::Node& file, uint32_t digest, ByteRange range
   co_return digest;
 }
 
-Async<Header> read_header(block::Node& file) {
-  std::vector<uint8_t> bytes(
-      static_cast<size_t>(std::min<uint64_t>(file.size(), sizeof(format::Header))));
-  FlatIo head{std::span<uint8_t>(bytes)};
-  CO_TRY_VOID(co_await file.read(0, head.slice()));
-  CO_TRY(uint64_t area, header_area_size(bytes));
-  bytes.resize(static_cast<size_t>(std::min(file.size(), area)));
-  FlatIo cluster0{std::span<uint8_t>(bytes)};
-  CO_TRY_VOID(co_await file.read(0, cluster0.slice()));
-  CO_TRY(Header header, parse_header(bytes));
-  CO_TRY_VOID(validate_tables(header, file.size()));
-  co_return header;
-}
-
 }  // namespace
 
 Async<uint32_t> tables_digest(Executor& executor, block::Node& file) {
-  CO_TRY(Header header, co_await read_header(file));
+  CO_TRY(HeaderBytes read, co_await read_header(file));
+  const Header& header = read.header;
+  CO_TRY_VOID(validate_tables(header, file.size()));
   const uint64_t cluster = header.geometry.cluster_size();
   std::vector<be64> l1(header.l1_entries);
   std::span<uint8_t> l1_bytes(reinterpret_cast<uint8_t*>(l1.data()), l1.size() * sizeof(be64));

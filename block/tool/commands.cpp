@@ -5,6 +5,7 @@ namespace {
 
 constexpr Command kCommands[] = {
     {"amend", "[-p] [-q] [-f FMT] [-t CACHE] [--force] -o OPTIONS FILE", nullptr},
+    {"audit", "[-f FMT] [--json] [--max-size=SIZE] [--deep] FILE", cmd_audit},
     {"bench",
      "[-c COUNT] [-d DEPTH] [-f FMT] [--flush-interval=N] [-i AIO] [-n] [--no-drain] [-o OFFSET] "
      "[--pattern=N] [-q] [-s SIZE] [-S STEP] [-t CACHE] [-w] [-U] FILE",
@@ -39,6 +40,7 @@ constexpr Command kCommands[] = {
     {"rebase",
      "[--image-opts] [-U] [-q] [-f FMT] [-t CACHE] [-T CACHE] [-p] [-u] -b FILE [-F FMT] FILE",
      nullptr},
+    {"refs", "[--output=human|json] DIR", cmd_refs},
     {"resize", "[--image-opts] [-f FMT] [--preallocation=MODE] [-q] [--shrink] FILE [+|-]SIZE",
      cmd_resize},
     {"snapshot", "[--image-opts] [-U] [-q] [-l | -a NAME | -c NAME | -d NAME] FILE", cmd_snapshot},

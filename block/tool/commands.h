@@ -17,6 +17,7 @@ struct Command {
 
 std::span<const Command> commands();
 
+int cmd_audit(const Context& context, int argc, char** argv);
 int cmd_bench(const Context& context, int argc, char** argv);
 int cmd_check(const Context& context, int argc, char** argv);
 int cmd_compare(const Context& context, int argc, char** argv);
@@ -26,6 +27,7 @@ int cmd_dd(const Context& context, int argc, char** argv);
 int cmd_info(const Context& context, int argc, char** argv);
 int cmd_map(const Context& context, int argc, char** argv);
 int cmd_measure(const Context& context, int argc, char** argv);
+int cmd_refs(const Context& context, int argc, char** argv);
 int cmd_resize(const Context& context, int argc, char** argv);
 int cmd_snapshot(const Context& context, int argc, char** argv);
 
