@@ -12,6 +12,7 @@
 // its refcount.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <string_view>
 #include <vector>
@@ -78,6 +79,7 @@ class Allocator {
   void forget() {
     hint_ = 0;
     packed_ = 0;
+    untouched_from_ = std::max(untouched_from_, align_up(file_.size(), geometry_.cluster_size()));
   }
 
  private:

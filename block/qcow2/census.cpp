@@ -24,13 +24,28 @@ Async<bool> is_hole(HostFile& file, ByteRange range) {
 
 Async<> Census::run() {
   const Header& header = state_.header.get();
+  const Refcounts& refcounts = state_.parts->refcounts;
   count_region(0, g_.cluster_size(), 1);
-  CO_TRY_VOID(co_await count_l1(header.l1_offset, header.l1_entries, true, 1));
-  CO_TRY_VOID(co_await count_snapshots());
-  CO_TRY_VOID(co_await count_l2_tables());
+  CO_TRY(std::vector<L1Place> tables, co_await find_l1_tables());
+  for (const L1Place& place : tables)
+    CO_TRY_VOID(co_await learn_uses(place));
+  for (const L1Place& place : tables)
+    CO_TRY_VOID(co_await walk_l1(place));
+  count_region(header.snapshots_offset, snapshot_table_bytes_, 1);
+  count_region(refcounts.table_offset(),
+               uint64_t{header.refcount_table_clusters} << g_.cluster_bits, 1);
   CO_TRY_VOID(co_await count_bitmaps());
-  count_refcount_blocks();
-  co_return Result<void>();
+  co_return co_await count_refcount_blocks();
+}
+
+void Census::overflow(uint64_t cluster, uint64_t times) {
+  // One table that many snapshots share says it once.
+  result_.corruptions += times - 1;
+  corruption(
+      "ERROR: overflow cluster offset={:#x}\n"
+      "Use qemu-img amend to increase the refcount entry width or qemu-img convert to create a "
+      "clean copy if the image cannot be opened for writing",
+      cluster << g_.cluster_bits);
 }
 
 void Census::count_region(uint64_t offset, uint64_t length, uint64_t times) {
@@ -45,8 +60,10 @@ void Census::count_region(uint64_t offset, uint64_t length, uint64_t times) {
     return;
   }
   const uint64_t last = g_.cluster_index(offset + length - 1);
-  for (uint64_t cluster = g_.cluster_index(offset); cluster <= last; ++cluster)
-    references_.add(cluster, times);
+  for (uint64_t cluster = g_.cluster_index(offset); cluster <= last; ++cluster) {
+    const uint64_t beyond = references_.add(cluster, times);
+    if (beyond != 0) overflow(cluster, beyond);
+  }
 }
 
 // A sparse file can claim any number of empty tables for nothing. Those that a real image has are
@@ -67,90 +84,128 @@ Async<bool> Census::count_large_table(ByteRange range, uint64_t times) {
   co_return !hole;
 }
 
-Async<> Census::count_l1(uint64_t offset, uint64_t entries, bool active, uint64_t times) {
-  if (entries == 0) co_return Result<void>();
-  ByteRange range{offset, entries * 8};
-  CO_TRY(bool has_content, co_await count_large_table(range, times));
-  if (!has_content) co_return Result<void>();
+bool Census::check_snapshot(const SnapshotInfo& snapshot) {
+  if (!g_.is_cluster_aligned(snapshot.l1_offset)) {
+    corruption(
+        "ERROR snapshot {} ({}) l1_offset={:#x}: L1 table is not cluster aligned; "
+        "snapshot table entry corrupted",
+        snapshot.id, snapshot.name, snapshot.l1_offset);
+    return false;
+  }
+  if (snapshot.l1_entries > format::kMaxL1Bytes / 8) {
+    corruption(
+        "ERROR snapshot {} ({}) l1_size={:#x}: L1 table is too large; snapshot table "
+        "entry corrupted",
+        snapshot.id, snapshot.name, snapshot.l1_entries);
+    return false;
+  }
+  return true;
+}
+
+Async<std::vector<Census::L1Place>> Census::find_l1_tables() {
+  const Header& header = state_.header.get();
+  std::vector<L1Place> out{{header.l1_offset, header.l1_entries, 1, true}};
+  if (header.snapshot_count == 0) co_return out;
+  if (g_.external_data) {
+    corruption("ERROR {} snapshots in image with data file", header.snapshot_count);
+  }
+  CO_TRY(SnapshotTable table, co_await read_snapshot_table(state_.file, header));
+  snapshot_table_bytes_ = table.bytes;
+  // Snapshots that share an L1 table cannot be, but would be a cheap way to make us read for hours.
+  std::map<std::pair<uint64_t, uint64_t>, size_t> known;
+  for (const SnapshotInfo& snapshot : table.entries) {
+    if (!check_snapshot(snapshot)) continue;
+    auto [it, is_new] = known.try_emplace({snapshot.l1_offset, snapshot.l1_entries}, out.size());
+    if (is_new) {
+      out.push_back({snapshot.l1_offset, snapshot.l1_entries, 1, false});
+    } else {
+      ++out[it->second].times;
+    }
+  }
+  co_return out;
+}
+
+Async<std::vector<be64>> Census::read_l1(L1Place place) {
+  const uint64_t file_size = state_.file.size();
+  if (place.offset >= file_size) co_return std::vector<be64>();
+  const uint64_t entries = std::min(place.entries, div_round_up(file_size - place.offset, 8));
+  const ByteRange range{place.offset, entries * 8};
+  CO_TRY(bool hole, co_await is_hole(state_.file, range));
+  if (hole) co_return std::vector<be64>();
   std::vector<be64> raw(entries);
   std::span<uint8_t> bytes(reinterpret_cast<uint8_t*>(raw.data()), entries * 8);
-  CO_TRY_VOID(co_await state_.file.read_bytes(offset, bytes));
-  for (uint64_t value : raw) {
-    if (value == 0) continue;
-    L1Entry entry = L1Entry::decode(value);
-    if (entry.reserved_bits) {
-      corruption("ERROR found L1 entry with reserved bits set: {:x}", value);
-    }
+  CO_TRY_VOID(co_await state_.file.read_bytes(place.offset, bytes));
+  co_return raw;
+}
+
+Async<> Census::learn_uses(L1Place place) {
+  CO_TRY(std::vector<be64> entries, co_await read_l1(place));
+  for (uint64_t raw : entries) {
+    const uint64_t offset = L1Entry::decode(raw).offset;
+    if (offset == 0) continue;
+    TableUse& use = tables_[offset];
+    use.total += place.times;
+    if (place.active) ++use.active;
+  }
+  co_return Result<void>();
+}
+
+Async<> Census::walk_l1(L1Place place) {
+  if (place.entries == 0) co_return Result<void>();
+  const ByteRange range{place.offset, place.entries * 8};
+  CO_TRY(bool has_content, co_await count_large_table(range, place.times));
+  if (!has_content) co_return Result<void>();
+  CO_TRY(std::vector<be64> entries, co_await read_l1(place));
+  for (uint64_t raw : entries) {
+    const L1Entry entry = L1Entry::decode(raw);
+    if (entry.reserved_bits) corruption("ERROR found L1 entry with reserved bits set: {:x}", raw);
     if (entry.offset == 0) continue;
+    TableUse& use = tables_[entry.offset];
+    if (!use.walked) count_region(entry.offset, g_.cluster_size(), use.total);
     if (!g_.is_cluster_aligned(entry.offset)) {
       corruption("ERROR l2_offset={:x}: Table is not cluster aligned; L1 entry corrupted",
                  entry.offset);
-      continue;
+    } else if (!use.walked) {
+      CO_TRY_VOID(co_await walk_l2(entry.offset, use));
     }
-    auto [it, is_new] = tables_.try_emplace(entry.offset);
-    if (is_new) table_order_.push_back(entry.offset);
-    it->second.total += times;
-    if (active) it->second.active += times;
+    use.walked = true;
   }
   co_return Result<void>();
 }
 
-Async<> Census::count_snapshots() {
-  const Header& header = state_.header.get();
-  if (header.snapshot_count == 0) co_return Result<void>();
-  CO_TRY(SnapshotTable table, co_await read_snapshot_table(state_.file, header));
-  count_region(header.snapshots_offset, table.bytes, 1);
-  // Snapshots that share an L1 table cannot be, but would be a cheap way to make us read for hours.
-  std::map<std::pair<uint64_t, uint64_t>, uint64_t> distinct;
-  for (const SnapshotInfo& snapshot : table.entries) {
-    if (!g_.is_cluster_aligned(snapshot.l1_offset)) {
-      corruption(
-          "ERROR snapshot {} ({}) l1_offset={:#x}: L1 table is not cluster aligned; "
-          "snapshot table entry corrupted",
-          snapshot.id, snapshot.name, snapshot.l1_offset);
-      continue;
-    }
-    if (snapshot.l1_entries > format::kMaxL1Bytes / 8) {
-      corruption(
-          "ERROR snapshot {} ({}) l1_size={:#x}: L1 table is too large; snapshot table "
-          "entry corrupted",
-          snapshot.id, snapshot.name, snapshot.l1_entries);
-      continue;
-    }
-    ++distinct[{snapshot.l1_offset, snapshot.l1_entries}];
+Async<> Census::walk_l2(uint64_t offset, TableUse use) {
+  const ByteRange range{offset, g_.cluster_size()};
+  CO_TRY(bool hole, co_await is_hole(state_.file, range));
+  if (hole) co_return Result<void>();
+  std::vector<be64> words(g_.cluster_size() / 8);
+  std::span<uint8_t> bytes(reinterpret_cast<uint8_t*>(words.data()), g_.cluster_size());
+  Result<void> read = co_await state_.file.read_bytes(offset, bytes);
+  if (!read.ok()) {
+    ++result_.check_errors;
+    sink_(fmt::format("ERROR: I/O error in L2 table at offset {:#x}: {}", offset,
+                      read.error().message()));
+    co_return read;
   }
-  for (auto [place, times] : distinct) {
-    uint64_t offset = place.first;
-    uint64_t entries = place.second;
-    uint64_t file_size = state_.file.size();
-    if (offset >= file_size) {
-      count_region(offset, entries * 8, times);
+  uint64_t next_contiguous = 0;
+  for (uint64_t i = 0; i < g_.l2_entries(); ++i) {
+    RawL2Entry raw = load_l2_entry(words.data(), i, g_);
+    if (raw.empty()) continue;
+    const L2Entry entry = L2Entry::decode(raw, g_);
+    if ((raw.descriptor & format::kCompressed) != 0) {
+      count_compressed(raw, entry, i, use);
       continue;
     }
-    entries = std::min(entries, div_round_up(file_size - offset, 8));
-    CO_TRY_VOID(co_await count_l1(offset, entries, false, times));
-  }
-  co_return Result<void>();
-}
-
-// Each table is read once, however many L1 entries point to it: its references count that often.
-Async<> Census::count_l2_tables() {
-  std::vector<be64> raw(g_.cluster_size() / 8);
-  std::span<uint8_t> bytes(reinterpret_cast<uint8_t*>(raw.data()), g_.cluster_size());
-  for (uint64_t offset : table_order_) {
-    const TableUse use = tables_[offset];
-    count_region(offset, g_.cluster_size(), use.total);
-    ByteRange range{offset, g_.cluster_size()};
-    CO_TRY(bool hole, co_await is_hole(state_.file, range));
-    if (hole) continue;
-    Result<void> read = co_await state_.file.read_bytes(offset, bytes);
-    if (!read.ok()) {
-      ++result_.check_errors;
-      sink_(fmt::format("ERROR: I/O error in L2 table at offset {:#x}: {}", offset,
-                        read.error().message()));
+    if (examine_entry(raw, entry)) {
+      count_cluster(entry, use, &next_contiguous);
       continue;
     }
-    count_l2_table(raw, use);
+    // Only the L2 table itself is written, and only if nothing else stands there.
+    if (state_.parts->map.find(range, static_cast<uint16_t>(Area::kActiveL2)) != 0) continue;
+    store_l2_entry(words.data(), i, zeroed(raw), g_);
+    const uint64_t size = uint64_t{1} << g_.l2_entry_bits();
+    CO_TRY_VOID(co_await state_.file.write_bytes(offset + i * size, bytes.subspan(i * size, size)));
+    --result_.corruptions;
+    ++result_.corruptions_fixed;
   }
   co_return Result<void>();
 }
@@ -175,11 +230,16 @@ void Census::count_compressed(RawL2Entry raw, const L2Entry& entry, uint64_t ind
                entry.offset);
     return;
   }
-  uint64_t begin = align_down(entry.offset, 512);
-  count_region(begin, entry.offset + entry.compressed_length - begin, use.total);
+  count_region(entry.offset, entry.compressed_length, use.total);
   result_.allocated_clusters += use.active;
   result_.compressed_clusters += use.active;
   result_.fragmented_clusters += use.active;
+}
+
+// All that the entry said to be there reads as zeroes from now on; its cluster is nobody's.
+RawL2Entry Census::zeroed(RawL2Entry raw) const {
+  if (!g_.extended_l2) return {format::kZero, 0};
+  return {0, (raw.subclusters | raw.subclusters << 32) & ~uint64_t{UINT32_MAX}};
 }
 
 bool Census::examine_entry(RawL2Entry raw, const L2Entry& entry) {
@@ -188,80 +248,46 @@ bool Census::examine_entry(RawL2Entry raw, const L2Entry& entry) {
   if ((raw.descriptor & reserved) != 0) {
     corruption("ERROR found l2 entry with reserved bits set: {:x}", raw.descriptor);
   }
+  const char* verb = repair_ ? "Repairing" : "ERROR";
   if (entry.placed && (entry.data_mask & entry.zero_mask) != 0) {
-    corruption("ERROR offset={:x}: Allocated cluster has corrupted subcluster allocation bitmap",
+    corruption("{} offset={:x}: Allocated cluster has corrupted subcluster allocation bitmap", verb,
                entry.offset);
-    return false;
+    return !repair_;
   }
   if (!entry.placed && entry.data_mask != 0) {
-    corruption("ERROR: Unallocated cluster has non-zero subcluster allocation map");
-    return false;
+    corruption("{}: Unallocated cluster has non-zero subcluster allocation map", verb);
+    return !repair_;
   }
-  if (entry.kind == ClusterKind::kInvalid) {
-    corruption("ERROR offset={:x}: {} cluster is not properly aligned; L2 entry corrupted.",
-               entry.offset, entry.data_mask == 0 ? "Preallocated" : "Data");
-    return false;
+  if (g_.is_cluster_aligned(entry.offset)) return true;
+  // Without data it is known what the guest reads.
+  if (entry.data_mask == 0) {
+    corruption("{} offset={:x}: Preallocated cluster is not properly aligned; L2 entry corrupted.",
+               verb, entry.offset);
+    return !repair_;
   }
+  corruption("ERROR offset={:x}: Data cluster is not properly aligned; L2 entry corrupted.",
+             entry.offset);
   return true;
 }
 
-void Census::count_l2_table(const std::vector<be64>& words, TableUse use) {
-  uint64_t next_contiguous = 0;
-  for (uint64_t i = 0; i < g_.l2_entries(); ++i) {
-    const RawL2Entry raw = load_l2_entry(words.data(), i, g_);
-    if (raw.empty()) continue;
-    const L2Entry entry = L2Entry::decode(raw, g_);
-    if ((raw.descriptor & format::kCompressed) != 0) {
-      count_compressed(raw, entry, i, use);
-      continue;
+void Census::count_cluster(const L2Entry& entry, TableUse use, uint64_t* next_contiguous) {
+  const bool impossible = (entry.data_mask & entry.zero_mask) != 0;
+  if (!entry.has_cluster() || impossible) return;
+  if (use.active != 0) {
+    result_.allocated_clusters += use.active;
+    if (*next_contiguous != 0 && entry.offset != *next_contiguous) {
+      result_.fragmented_clusters += use.active;
     }
-    if (!examine_entry(raw, entry) || !entry.has_cluster()) continue;
-    if (use.active != 0) {
-      ++result_.allocated_clusters;
-      if (next_contiguous != 0 && entry.offset != next_contiguous) ++result_.fragmented_clusters;
-      next_contiguous = entry.offset + g_.cluster_size();
-    }
-    // Clusters of a data file have no counts.
-    if (g_.external_data) continue;
-    if (use.active != 0) {
-      references_.add_flag(g_.cluster_index(entry.offset),
-                           entry.copied ? References::kCopiedSet : References::kCopiedClear);
-    }
-    count_region(entry.offset, g_.cluster_size(), use.total);
+    *next_contiguous = entry.offset + g_.cluster_size();
   }
-}
-
-void Census::count_refcount_blocks() {
-  const Refcounts& refcounts = state_.parts->refcounts;
-  const uint64_t table_clusters = state_.header.get().refcount_table_clusters;
-  count_region(refcounts.table_offset(), table_clusters << g_.cluster_bits, 1);
-  const uint64_t file_end = align_up(state_.file.size(), g_.cluster_size());
-  for (uint64_t i = 0; i < refcounts.table().size(); ++i) {
-    const uint64_t raw = refcounts.table()[i];
-    const uint64_t offset = raw & format::kRefcountOffsetMask;
-    if (raw != offset) {
-      corruption("ERROR refcount table entry {} has reserved bits set", i);
-      bad_blocks_.insert(i);
-      continue;
-    }
-    if (offset == 0) continue;
-    if (!g_.is_cluster_aligned(offset)) {
-      corruption("ERROR refcount block {} is not cluster aligned; refcount table entry corrupted",
-                 i);
-      bad_blocks_.insert(i);
-      continue;
-    }
-    if (offset >= file_end) {
-      corruption("ERROR refcount block {} is outside image", i);
-      bad_blocks_.insert(i);
-      continue;
-    }
-    count_region(offset, g_.cluster_size(), 1);
-    if (uint32_t n = references_.get(g_.cluster_index(offset)); n != 1) {
-      corruption("ERROR refcount block {} refcount={}", i, n);
-      bad_blocks_.insert(i);
-    }
+  // Clusters of a data file have no counts.
+  if (g_.external_data) return;
+  if (use.active != 0 && g_.is_cluster_aligned(entry.offset)) {
+    references_.add_flag(g_.cluster_index(entry.offset),
+                         entry.copied ? References::kCopiedSet : References::kCopiedClear);
   }
+  // An unaligned one keeps both clusters that it touches.
+  count_region(entry.offset, g_.cluster_size(), use.total);
 }
 
 Async<> Census::count_bitmaps() {
@@ -289,6 +315,62 @@ Async<> Census::count_bitmaps() {
       }
       count_region(offset, g_.cluster_size(), 1);
     }
+  }
+  co_return Result<void>();
+}
+
+Async<> Census::count_refcount_blocks() {
+  for (uint64_t i = 0; i < state_.parts->refcounts.table().size(); ++i) {
+    if (state_.parts->refcounts.table()[i] != 0) CO_TRY_VOID(co_await count_refcount_block(i));
+  }
+  co_return Result<void>();
+}
+
+// A file that lost its end: the block is nothing but zeroes, but it has a place again.
+Async<bool> Census::lengthen_file(uint64_t end) {
+  constexpr uint64_t kFarthest = uint64_t{1} << 30;
+  const uint64_t size = state_.file.size();
+  Result<void> done = Error::from_errno(EFBIG);
+  if (end > size && end <= size + kFarthest) {
+    done = co_await state_.file.node().truncate(end, block::Preallocation::kOff);
+  }
+  if (!done.ok()) {
+    sink_(fmt::format("ERROR could not resize image: {}", done.error().message()));
+    co_return false;
+  }
+  state_.file.raise_high_water(end);
+  co_return true;
+}
+
+Async<> Census::count_refcount_block(uint64_t index) {
+  const uint64_t raw = state_.parts->refcounts.table()[index];
+  const uint64_t offset = raw & format::kRefcountOffsetMask;
+  if (raw != offset) {
+    corruption("ERROR refcount table entry {} has reserved bits set", index);
+    needs_rebuild_ = true;
+    co_return Result<void>();
+  }
+  if (!g_.is_cluster_aligned(offset)) {
+    corruption("ERROR refcount block {} is not cluster aligned; refcount table entry corrupted",
+               index);
+    needs_rebuild_ = true;
+    co_return Result<void>();
+  }
+  if (offset >= align_up(state_.file.size(), g_.cluster_size())) {
+    corruption("{} refcount block {} is outside image", repair_ ? "Repairing" : "ERROR", index);
+    if (!repair_) co_return Result<void>();
+    CO_TRY(bool longer, co_await lengthen_file(offset + g_.cluster_size()));
+    if (!longer) {
+      needs_rebuild_ = true;
+      co_return Result<void>();
+    }
+    --result_.corruptions;
+    ++result_.corruptions_fixed;
+  }
+  count_region(offset, g_.cluster_size(), 1);
+  if (uint32_t n = references_.get(g_.cluster_index(offset)); n != 1) {
+    corruption("ERROR refcount block {} refcount={}", index, n);
+    needs_rebuild_ = true;
   }
   co_return Result<void>();
 }

@@ -1,4 +1,9 @@
 // Census: walks every table of an image and counts all references. The first half of check.
+//
+// The tables are walked twice. First only to learn how often each L2 table is pointed to, as a
+// table that is shared by many snapshots is to be read once and its entries count that often. Then
+// in the order in which findings are told: the active L1 table with its L2 tables, the snapshots'
+// tables, the refcount table, bitmaps, refcount blocks.
 #pragma once
 
 #include <optional>
@@ -15,15 +20,35 @@ namespace calf::qcow2 {
 
 class Census {
  public:
-  Census(Image::State& state, CheckResult& result, const FindingSink& sink)
-      : state_(state), g_(state.geometry()), result_(result), sink_(sink) {}
+  // `repair`: entries that can be put right without losing anything are, as they are met.
+  Census(Image::State& state, CheckResult& result, const FindingSink& sink, bool repair)
+      : state_(state),
+        g_(state.geometry()),
+        result_(result),
+        sink_(sink),
+        repair_(repair),
+        references_(g_.max_refcount()) {}
 
   Async<> run();
 
   References& references() { return references_; }
-  // Refcount blocks (indexes into the refcount table) whose place makes them unusable.
-  const std::unordered_set<uint64_t>& bad_blocks() const { return bad_blocks_; }
-  bool needs_rebuild() const { return !bad_blocks_.empty(); }
+  // The refcount structure breaks its own format: counts cannot be put right in place.
+  bool needs_rebuild() const { return needs_rebuild_; }
+
+ private:
+  // How often an L2 table is pointed to, by the active L1 table and by all.
+  struct TableUse {
+    uint64_t active = 0;
+    uint64_t total = 0;
+    bool walked = false;
+  };
+  // An L1 table, and how many snapshots have it.
+  struct L1Place {
+    uint64_t offset;
+    uint64_t entries;
+    uint64_t times;
+    bool active;
+  };
 
   template <class... Args>
   void corruption(fmt::format_string<Args...> format, Args&&... args) {
@@ -31,34 +56,39 @@ class Census {
     sink_(fmt::format(format, std::forward<Args>(args)...));
   }
 
- private:
-  // How often an L2 table is pointed to, by the active L1 table and by all.
-  struct TableUse {
-    uint64_t active = 0;
-    uint64_t total = 0;
-  };
-
   void count_region(uint64_t offset, uint64_t length, uint64_t times);
+  void overflow(uint64_t cluster, uint64_t times);
   // The same for a table of many clusters; true if it has content to be read.
   Async<bool> count_large_table(ByteRange range, uint64_t times);
-  Async<> count_l1(uint64_t offset, uint64_t entries, bool active, uint64_t times);
-  Async<> count_snapshots();
-  Async<> count_l2_tables();
-  void count_l2_table(const std::vector<be64>& words, TableUse use);
-  void count_compressed(RawL2Entry raw, const L2Entry& entry, uint64_t index, TableUse use);
-  // False if the entry breaks the format.
+  // The entries that are in the file; nothing of a table in a hole.
+  Async<std::vector<be64>> read_l1(L1Place place);
+
+  // Every L1 table; sets table_end_ of the snapshot table.
+  Async<std::vector<L1Place>> find_l1_tables();
+  bool check_snapshot(const SnapshotInfo& snapshot);
+  Async<> learn_uses(L1Place place);
+  Async<> walk_l1(L1Place place);
+  Async<> walk_l2(uint64_t offset, TableUse use);
+  // Tells what is wrong with an entry. False: it is to be replaced by zeroed().
   bool examine_entry(RawL2Entry raw, const L2Entry& entry);
-  void count_refcount_blocks();
+  RawL2Entry zeroed(RawL2Entry raw) const;
+  void count_compressed(RawL2Entry raw, const L2Entry& entry, uint64_t index, TableUse use);
+  void count_cluster(const L2Entry& entry, TableUse use, uint64_t* next_contiguous);
   Async<> count_bitmaps();
+  Async<> count_refcount_blocks();
+  Async<> count_refcount_block(uint64_t index);
+  // True if the file now reaches that far.
+  Async<bool> lengthen_file(uint64_t end);
 
   Image::State& state_;
   Geometry g_;
   CheckResult& result_;
   const FindingSink& sink_;
+  bool repair_;
+  bool needs_rebuild_ = false;
   References references_;
   std::unordered_map<uint64_t, TableUse> tables_;
-  std::vector<uint64_t> table_order_;
-  std::unordered_set<uint64_t> bad_blocks_;
+  uint64_t snapshot_table_bytes_ = 0;
   // Clusters counted for tables that stand in holes of the file.
   uint64_t hole_clusters_ = 0;
 };

@@ -155,7 +155,7 @@ Async<std::unique_ptr<Image>> Image::open(Executor& executor, std::unique_ptr<bl
   State& s = *image->state_;
   if (s.options.writable && !s.options.for_check) {
     CO_TRY_VOID(co_await clear_autoclear(s));
-    if (s.header.get().has(format::kDirty)) CO_TRY_VOID(co_await rebuild_refcounts(*image));
+    if (s.header.get().has(format::kDirty)) CO_TRY_VOID(co_await repair_dirty(*image));
   }
   co_return image;
 }

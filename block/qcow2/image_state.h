@@ -127,8 +127,8 @@ Async<> resize(Image::State& state, uint64_t size, block::Preallocation prealloc
 // Maps all of `range` (inside the disk) to clusters that read as zeroes. Not written back.
 Async<> preallocate(Image::State& state, ByteRange range, block::Preallocation preallocation);
 
-// repair.cpp: counts all references again, for an image whose dirty bit is set, and clears the bit.
-Async<> rebuild_refcounts(Image& image);
+// check.cpp: counts all references again, for an image whose dirty bit is set, and clears the bit.
+Async<> repair_dirty(Image& image);
 
 // What an entry pointed to loses a reference (after the entry was replaced in a writable view).
 void release(Image::State& state, const L2Entry& entry, bool punch);

@@ -66,6 +66,7 @@ Async<> Refcounts::load(uint64_t table_offset, uint64_t table_clusters) {
   std::span<uint8_t> bytes(reinterpret_cast<uint8_t*>(raw.data()), raw.size() * sizeof(be64));
   CO_TRY_VOID(co_await file_.read_bytes(table_offset, bytes));
   table_offset_ = table_offset;
+  aliased_ = false;
   table_.assign(raw.begin(), raw.end());
   co_return Result<void>();
 }

@@ -3,6 +3,7 @@
 // apparent size.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <unordered_map>
@@ -16,8 +17,8 @@ class References {
   static constexpr unsigned kPageBits = 4;
   static constexpr uint64_t kPageClusters = uint64_t{1} << kPageBits;
 
-  // How an entry of an active table refers to the cluster.
-  enum Flag : uint8_t { kCopiedSet = 1, kCopiedClear = 2 };
+  // How an entry of an active table refers to the cluster; that its refcount cannot be read.
+  enum Flag : uint8_t { kCopiedSet = 1, kCopiedClear = 2, kUnreadable = 4 };
 
   struct Page {
     uint32_t references[kPageClusters] = {};
@@ -26,13 +27,24 @@ class References {
     uint8_t flags[kPageClusters] = {};
   };
 
-  void add(uint64_t cluster, uint64_t count) {
+  // Counts stop at `limit`, the largest refcount of the image.
+  explicit References(uint64_t limit)
+      : limit_(limit < UINT32_MAX ? static_cast<uint32_t>(limit) : UINT32_MAX) {}
+
+  // How much of `count` went beyond the limit.
+  uint64_t add(uint64_t cluster, uint64_t count) {
     uint32_t& n = page(cluster).references[cluster % kPageClusters];
-    uint64_t sum = n + count;
-    n = sum > UINT32_MAX ? UINT32_MAX : static_cast<uint32_t>(sum);
+    const uint64_t taken = std::min<uint64_t>(count, limit_ - n);
+    n += static_cast<uint32_t>(taken);
+    return count - taken;
   }
+  void clear(uint64_t cluster) { page(cluster).references[cluster % kPageClusters] = 0; }
   void add_flag(uint64_t cluster, Flag flag) {
     page(cluster).flags[cluster % kPageClusters] |= flag;
+  }
+  bool has_flag(uint64_t cluster, Flag flag) const {
+    const Page* found = find(cluster >> kPageBits);
+    return found != nullptr && (found->flags[cluster % kPageClusters] & flag) != 0;
   }
   uint32_t get(uint64_t cluster) const {
     const Page* found = find(cluster >> kPageBits);
@@ -51,6 +63,7 @@ class References {
     auto it = pages_.find(page_number);
     return it != pages_.end() ? it->second.get() : nullptr;
   }
+  uint64_t page_count() const { return pages_.size(); }
   // Numbers of all pages, ascending.
   std::vector<uint64_t> page_numbers() const;
 
@@ -66,6 +79,7 @@ class References {
     return *last_;
   }
 
+  uint32_t limit_;
   std::unordered_map<uint64_t, std::unique_ptr<Page>> pages_;
   // Neighbours are mostly asked for one after another.
   uint64_t last_number_ = 0;

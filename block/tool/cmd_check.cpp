@@ -92,10 +92,13 @@ Result<qcow2::CheckResult> check_once(const Context& context, qcow2::Image& imag
   return context.executor.run(qcow2::check(image, repair, sink));
 }
 
-int verdict(const qcow2::CheckResult& r) {
+int verdict(const Context& context, const qcow2::CheckResult& r) {
+  if (r.check_errors != 0) {
+    context.error("Check failed");
+    return kExitFailure;
+  }
   if (r.corruptions != 0) return kExitCorrupt;
-  if (r.leaks != 0) return kExitLeaks;
-  return r.check_errors != 0 ? kExitFailure : kExitOk;
+  return r.leaks != 0 ? kExitLeaks : kExitOk;
 }
 
 int run_checks(const Context& context, qcow2::Image& image, const Arguments& args) {
@@ -119,8 +122,9 @@ int run_checks(const Context& context, qcow2::Image& image, const Arguments& arg
   if (!args.quiet) {
     std::string out = args.json ? to_json(*result, args.image.name) : to_text(*result);
     std::fwrite(out.data(), 1, out.size(), stdout);
+    std::fflush(stdout);
   }
-  return verdict(*result);
+  return verdict(context, *result);
 }
 
 int run(const Context& context, const Arguments& args) {

@@ -47,7 +47,7 @@ class CrashProof {
   // The operation for an image that is opened for writing, changed by `change` and closed.
   std::function<Result<void>(const Disk&, const SimulatedFile::Options&)> on_image(
       std::function<Result<void>(qcow2::Image&)> change);
-  // The operation `check -r`.
+  // The operation `check -r`, which checks once more and succeeds if nothing is left.
   std::function<Result<void>(const Disk&, const SimulatedFile::Options&)> repair(qcow2::Repair how);
 
   void power_cuts();

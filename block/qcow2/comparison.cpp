@@ -1,0 +1,136 @@
+#include "block/qcow2/comparison.h"
+
+#include <algorithm>
+
+namespace calf::qcow2 {
+
+Comparison::Comparison(Image::State& state, Census& census, CheckResult& result,
+                       const FindingSink& sink)
+    : state_(state),
+      g_(state.geometry()),
+      references_(census.references()),
+      result_(result),
+      sink_(sink),
+      file_clusters_(g_.clusters_for(state.file.size())),
+      pages_(references_.page_numbers()) {}
+
+// True if the count is to be put right.
+bool Comparison::note(uint64_t cluster, uint64_t refcount, uint32_t references, Repair repair) {
+  if (refcount != 0 || references != 0) {
+    result_.image_end_offset = std::max(result_.image_end_offset, (cluster + 1) << g_.cluster_bits);
+  }
+  if (refcount == references) return false;
+  const bool leak = refcount > references;
+  bool fix = false;
+  if (refcount == 0) {
+    needs_rebuild_ = true;
+  } else {
+    fix = leak ? repair != Repair::kNone : repair == Repair::kAll;
+  }
+  sink_(fmt::format("{} cluster {} refcount={} reference={}",
+                    fix    ? "Repairing"
+                    : leak ? "Leaked"
+                           : "ERROR",
+                    cluster, refcount, references));
+  if (fix) {
+    ++(leak ? result_.leaks_fixed : result_.corruptions_fixed);
+  } else {
+    ++(leak ? result_.leaks : result_.corruptions);
+  }
+  return fix;
+}
+
+// Clusters that no block counts have refcount 0.
+void Comparison::compare_free(uint64_t first, uint64_t end) {
+  auto it = std::lower_bound(pages_.begin(), pages_.end(), first >> References::kPageBits);
+  for (; it != pages_.end(); ++it) {
+    References::Page* page = references_.find(*it);
+    for (uint64_t i = 0; i < References::kPageClusters; ++i) {
+      const uint64_t cluster = (*it << References::kPageBits) + i;
+      if (cluster < first) continue;
+      if (cluster >= end) return;
+      page->refcounts[i] = 0;
+      note(cluster, 0, page->references[i], Repair::kNone);
+    }
+  }
+}
+
+bool Comparison::may_read_again(uint64_t offset) {
+  constexpr unsigned kMostReads = 16;
+  return ++reads_[offset] <= kMostReads;
+}
+
+void Comparison::cannot_read(Block block, uint64_t index) {
+  state_.health.harmless(fmt::format("Refblock offset {:#x} unaligned (reftable index: {})",
+                                     block.offset, index == 0 ? "0" : fmt::format("{:#x}", index)));
+  for (uint64_t cluster = block.first; cluster < block.end; ++cluster) {
+    ++result_.check_errors;
+    if (unreadable_left_ == 0) break;
+    --unreadable_left_;
+    sink_(fmt::format("Can't get refcount for cluster {}: Input/output error", cluster));
+  }
+  auto it = std::lower_bound(pages_.begin(), pages_.end(), block.first >> References::kPageBits);
+  for (; it != pages_.end() && *it << References::kPageBits < block.end; ++it) {
+    for (uint64_t i = 0; i < References::kPageClusters; ++i)
+      references_.add_flag((*it << References::kPageBits) + i, References::kUnreadable);
+  }
+}
+
+Async<> Comparison::compare_block(Block block, Repair repair) {
+  const ByteRange range{block.offset, g_.cluster_size()};
+  CO_TRY(bool hole, co_await is_hole(state_.file, range));
+  if (hole || !may_read_again(block.offset)) {
+    compare_free(block.first, block.end);
+    co_return Result<void>();
+  }
+  std::vector<uint8_t> bytes(g_.cluster_size());
+  CO_TRY_VOID(co_await state_.file.read_bytes(block.offset, bytes));
+  References::Page* page = nullptr;
+  bool changed = false;
+  for (uint64_t cluster = block.first; cluster < block.end; ++cluster) {
+    const uint64_t in_page = cluster % References::kPageClusters;
+    if (in_page == 0 || cluster == block.first) {
+      page = references_.find(cluster >> References::kPageBits);
+    }
+    const uint64_t index = cluster - block.first;
+    uint64_t refcount = get_count(bytes.data(), index, g_.refcount_order);
+    const uint32_t references = page != nullptr ? page->references[in_page] : 0;
+    if (note(cluster, refcount, references, repair)) {
+      refcount = references;
+      set_count(bytes.data(), index, g_.refcount_order, refcount);
+      changed = true;
+    }
+    if (page != nullptr) {
+      page->refcounts[in_page] = static_cast<uint32_t>(std::min<uint64_t>(refcount, UINT32_MAX));
+    }
+  }
+  if (changed) CO_TRY_VOID(co_await state_.file.write_bytes(block.offset, bytes));
+  co_return Result<void>();
+}
+
+Async<> Comparison::run(Repair repair) {
+  needs_rebuild_ = false;
+  // There is a header.
+  result_.image_end_offset = std::max(result_.image_end_offset, g_.cluster_size());
+  reads_.clear();
+  const std::vector<uint64_t>& table = state_.parts->refcounts.table();
+  uint64_t uncovered_from = 0;
+  for (uint64_t i = 0; i < table.size(); ++i) {
+    const uint64_t offset = table[i] & format::kRefcountOffsetMask;
+    if (offset == 0) continue;
+    const uint64_t first = i << g_.refcount_block_bits();
+    compare_free(uncovered_from, first);
+    uncovered_from = first + g_.refcounts_per_block();
+    const Block block{offset, first, std::min(uncovered_from, file_clusters_)};
+    if (block.first >= block.end) continue;
+    if (!g_.is_cluster_aligned(offset)) {
+      cannot_read(block, i);
+      continue;
+    }
+    CO_TRY_VOID(co_await compare_block(block, repair));
+  }
+  compare_free(uncovered_from, UINT64_MAX);
+  co_return Result<void>();
+}
+
+}  // namespace calf::qcow2
