@@ -35,7 +35,7 @@ disk=$work/disk.raw
 
 # `quiet` is left out on purpose: the console is what a failed test shows.
 append="console=ttyS0 panic=-1 reboot=k root=/dev/vda2 mitigations=off rodata=off no_timer_check tsc=reliable"
-append+=" clearcpuid=smap,smep,cx16,xsave,umip,popcnt,erms,fsrm${extra:+ $extra}"
+append+=" clearcpuid=erms,fsrm${extra:+ $extra}"
 # CONSOLE 0: SYSLINUX would write each character twice, once through INT 10h, where that goes to the serial line too.
 cat >"$work/syslinux.cfg" <<CFG
 SERIAL 0 115200

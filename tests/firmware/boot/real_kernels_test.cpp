@@ -3,7 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <cstdlib>
+#include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <string>
@@ -29,29 +29,23 @@ Bytes slurp(const fs::path& path) {
   return bytes;
 }
 
-// The newest complete build; empty if there is none.
+// The guest that this tree's recipe makes; empty if it is not in the cache. Any other may lie there
+// too.
 fs::path linux_folder() {
-  const char* cache = std::getenv("CALF_CACHE");
-  const char* home = std::getenv("HOME");
-  fs::path guests =
-      (cache ? fs::path(cache) : fs::path(home ? home : "/") / ".cache/calf") / "guests";
-  fs::path found;
-  std::error_code ignored;
-  for (const auto& entry : fs::directory_iterator(guests, ignored)) {
-    bool usable = entry.path().filename().string().starts_with("linux-") &&
-                  fs::exists(entry.path() / "complete");
-    if (usable && (found.empty() || entry.last_write_time() > fs::last_write_time(found))) {
-      found = entry.path();
-    }
-  }
-  return found;
+  FILE* script = ::popen(CALF_LINUX_BUILD " --cached 2>/dev/null", "r");
+  if (script == nullptr) return {};
+  std::string folder;
+  for (int c = std::fgetc(script); c != EOF && c != '\n'; c = std::fgetc(script))
+    folder += static_cast<char>(c);
+  bool found = ::pclose(script) == 0;
+  return found ? fs::path(folder) : fs::path();
 }
 
 class LinuxGuest : public testing::TestWithParam<const char*> {
  protected:
   void SetUp() override {
     folder_ = linux_folder();
-    if (folder_.empty()) GTEST_SKIP() << "no Linux guest: run tests/guests/linux/build.sh first";
+    if (folder_.empty()) GTEST_SKIP() << "no Linux guest: run `make linux-guest` first";
   }
   fs::path folder_;
 };
@@ -103,7 +97,7 @@ INSTANTIATE_TEST_SUITE_P(Packings, LinuxGuest,
 
 TEST(RealKernels, VmlinuxStartsByItsPvhNote) {
   fs::path folder = linux_folder();
-  if (folder.empty()) GTEST_SKIP() << "no Linux guest: run tests/guests/linux/build.sh first";
+  if (folder.empty()) GTEST_SKIP() << "no Linux guest: run `make linux-guest` first";
   Bytes kernel = slurp(folder / "vmlinux");
   TestGuest guest(128 * kOneMiB);
   auto loaded = load_kernel({.kernel = kernel}, guest.map(), guest.memory());

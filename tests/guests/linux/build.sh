@@ -2,7 +2,8 @@
 # Builds the Linux test guest from Debian's linux-source-6.1 and busybox-static, once: the result is kept in a cache folder
 # under a hash of everything that goes into it. Prints the folder that holds it, and nothing else unless it fails.
 #
-#   build.sh [CACHE]            default ${CALF_CACHE:-~/.cache/calf}/guests; about four CPU minutes the first time
+#   build.sh [--cached] [CACHE]  default ${CALF_CACHE:-~/.cache/calf}/guests; about four CPU minutes the first time.
+#                                --cached: builds nothing; fails if the guest of this recipe is not there
 #
 #   bzImage                     gzip payload, as distributions ship it
 #   bzImage.{lz4,xz,zstd}       the same kernel, other payloads
@@ -14,6 +15,8 @@
 set -euo pipefail
 
 here=$(dirname "$(realpath "$0")")
+cached_only=
+[ "${1:-}" = --cached ] && { cached_only=1; shift; }
 cache=${1:-${CALF_CACHE:-$HOME/.cache/calf}/guests}
 source=/usr/src/linux-source-6.1.tar.xz
 jobs=${CALF_JOBS:-$(nproc)}
@@ -38,22 +41,6 @@ require xz xz-utils
 require /usr/include/libelf.h libelf-dev
 busybox=$(type -P busybox)
 readelf -lW "$busybox" | grep -q INTERP && fail "$busybox is not static: apt-get install busybox-static"
-
-hash_of() { cat "$@" | sha256sum | cut -c1-16; }
-# The tarball is hashed by its size and date: reading 130 MiB on each call would cost more than it proves.
-kernel_key=$( (stat -c '%s %Y' "$source"; gcc -dumpfullversion; hash_of "$here"/{build.sh,config,lz4_store.c}) | hash_of -)
-guest_key=$( (echo "$kernel_key"; hash_of "$here"/{init,root-init} "$busybox") | hash_of -)
-kernel=$cache/kernel-$kernel_key
-guest=$cache/linux-$guest_key
-
-if [ -e "$guest/complete" ]; then
-  echo "$guest"
-  exit 0
-fi
-
-mkdir -p "$cache"
-exec 9>"$cache/lock"
-flock 9
 
 build_kernel() {
   local work=$1
@@ -102,6 +89,25 @@ check_config() {
   done <"$here/config"
   return $bad
 }
+
+hash_of() { cat "$@" | sha256sum | cut -c1-16; }
+# The kernel's key holds the functions that build it, so that a change elsewhere in this file costs no minutes. The tarball
+# is hashed by its size and date: reading 130 MiB on each call would cost more than it proves.
+kernel_key=$( (stat -c '%s %Y' "$source"; gcc -dumpfullversion; declare -f build_kernel check_config
+  hash_of "$here"/{config,lz4_store.c}) | hash_of -)
+guest_key=$( (echo "$kernel_key"; hash_of "$here"/{build.sh,init,root-init} "$busybox") | hash_of -)
+kernel=$cache/kernel-$kernel_key
+guest=$cache/linux-$guest_key
+
+if [ -e "$guest/complete" ]; then
+  echo "$guest"
+  exit 0
+fi
+[ -z "$cached_only" ] || fail "the Linux guest is not built: run $here/build.sh (make linux-guest)"
+
+mkdir -p "$cache"
+exec 9>"$cache/lock"
+flock 9
 
 build_userland() {
   local out=$1
