@@ -3,6 +3,7 @@
 #   make deps        Debian packages that are missing (root or sudo); silent when all is there
 #   make build       release build in build/release
 #   make test        everything from unit tests to booted guests; under 25 minutes on two cores
+#   make test-iotests  QEMU's own tests of qemu-img with calf-img in its place (fetched on first use)
 #   make demo        four guests at once from one compressed, write-protected base image
 #   make demo-linux  the same with Linux, booted by SYSLINUX from the disk's MBR
 #   make bench       figures beside QEMU's; ROW=name for one
@@ -15,10 +16,11 @@ PREFIX ?= /usr/local
 JOBS ?= $(shell nproc)
 FUZZ_SECONDS ?= 60
 ROW ?=
+IOTESTS ?=
 RELEASE := build/release
 
 .DEFAULT_GOAL := build
-.PHONY: deps build guests linux-guest test test-asan test-tsan test-clang demo demo-linux bench lint fuzz install clean
+.PHONY: deps build guests linux-guest test test-iotests test-asan test-tsan test-clang demo demo-linux bench lint fuzz install clean
 
 deps:
 	@scripts/deps.sh packages.txt
@@ -33,6 +35,9 @@ linux-guest: deps
 
 test: build linux-guest
 	@scripts/run_tests.sh $(RELEASE)
+
+test-iotests: build
+	@tests/iotests/run.py $(RELEASE)/bin/calf-img $(IOTESTS)
 
 test-asan: deps
 	@cmake --preset asan > /dev/null
