@@ -37,6 +37,9 @@ struct FormatOptions {
   // The user's options for this node. The driver takes out those that it knows; what it leaves is
   // refused by name. Outlives the call; null if there is none.
   NodeDescription* description = nullptr;
+  // Opens another file of the image, a path or a name relative to the image's own folder;
+  // read-only, locked and counted as one of the chain. Null if the image is no file of this host.
+  std::function<Async<std::unique_ptr<Node>>(std::string recorded)> open_beside;
 };
 
 // The backing file as the image records it: never trusted, see open_gate.h.

@@ -136,7 +136,7 @@ Async<LayerOpener::Stack> LayerOpener::open_inner_format(const FormatDriver& dri
   stack.lock.uses |= request.uses;
   stack.lock.refuses |= request.refuses;
   CO_TRY(OpenedFormat opened,
-         co_await open_format(driver, std::move(stack.node), description, inherited, false));
+         co_await open_format(driver, std::move(stack.node), description, inherited, false, ""));
   if (opened.backing) {
     Result<void> ignored = co_await opened.node->close();
     co_return make_error(ErrorKind::kUnsupported,
@@ -188,7 +188,7 @@ Async<LayerOpener::Stack> LayerOpener::open_child(NodeDescription description, I
 
 Async<OpenedFormat> LayerOpener::open_format(const FormatDriver& driver, std::unique_ptr<Node> file,
                                              NodeDescription* description, Inherited inherited,
-                                             bool probed) {
+                                             bool probed, std::string path) {
   FormatOptions options;
   options.writable = writable_;
   options.probed = probed;
@@ -197,6 +197,11 @@ Async<OpenedFormat> LayerOpener::open_format(const FormatDriver& driver, std::un
   options.for_check = spec_.for_check && !is_base_;
   options.message = spec_.message;
   options.description = description;
+  if (!path.empty()) {
+    options.open_beside = [this, path, inherited](std::string recorded) {
+      return open_beside(path, std::move(recorded), inherited);
+    };
+  }
   CO_TRY(OpenedFormat opened, co_await driver.open(executor_, std::move(file), std::move(options)));
   Result<void> known = refuse_rest(*description, driver.name(), true);
   if (!known.ok()) {
@@ -232,6 +237,16 @@ Result<void> LayerOpener::lock(const Stack& stack, Inherited inherited) const {
   LockRequest request = stack.lock;
   if (inherited.force_share) request.refuses = 0;
   return stack.file->lock(request);
+}
+
+Async<std::unique_ptr<Node>> LayerOpener::open_beside(std::string image, std::string recorded,
+                                                      Inherited inherited) {
+  CO_TRY(std::string path, resolve_recorded_name(image, recorded));
+  NodeDescription description = NodeDescription::of_file(std::move(path));
+  CO_TRY(Stack stack, co_await open_child(std::move(description), inherited, 1));
+  stack.lock = kLockFormatReader;
+  CO_TRY_VOID(lock(stack, inherited));
+  co_return std::move(stack.node);
 }
 
 Async<> LayerOpener::open_data_file(OpenedLayer* layer, NodeDescription given,
@@ -351,7 +366,7 @@ Async<OpenedLayer> LayerOpener::open(LayerRequest request) {
     CO_TRY_VOID(co_await check_base(request, *stack.file, *driver));
   }
   CO_TRY(layer.format, co_await open_format(*driver, std::move(stack.node), &description,
-                                            generic.inherited, probed));
+                                            generic.inherited, probed, layer.path));
   Result<void> data_opened =
       co_await open_data_file(&layer, std::move(data_file), generic.inherited);
   if (!data_opened.ok()) {

@@ -66,8 +66,12 @@ class LayerOpener {
   Async<Stack> open_inner_format(const FormatDriver& driver, NodeDescription* description,
                                  Inherited inherited, unsigned depth);
   Async<OpenedFormat> open_format(const FormatDriver& driver, std::unique_ptr<Node> file,
-                                  NodeDescription* description, Inherited inherited, bool probed);
+                                  NodeDescription* description, Inherited inherited, bool probed,
+                                  std::string path);
   Async<const FormatDriver*> choose_driver(Node& file, const std::string& name, bool* probed);
+  // A file that the image at `image` names beside itself.
+  Async<std::unique_ptr<Node>> open_beside(std::string image, std::string recorded,
+                                           Inherited inherited);
   // Opens the file that holds the guest's data, if that is not the image itself.
   Async<> open_data_file(OpenedLayer* layer, NodeDescription given, Inherited inherited);
   Result<void> take_backing(NodeDescription* description, OpenedLayer* layer) const;

@@ -3,6 +3,7 @@
 #include "block/formats/null_driver.h"
 #include "block/formats/qcow2_driver.h"
 #include "block/formats/raw_driver.h"
+#include "block/formats/vmdk_driver.h"
 
 namespace calf::block {
 
@@ -12,6 +13,7 @@ FormatTable known_formats() {
   table.add(make_null_driver("null-co"));
   table.add(make_qcow2_driver());
   table.add(make_raw_driver());
+  table.add(make_vmdk_driver());
   return table;
 }
 

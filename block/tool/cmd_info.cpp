@@ -62,14 +62,14 @@ Result<std::vector<ImageDescription>> collect(const Context& context, const Argu
     TRY(ImageDescription image, look_at(context, spec, name));
     images.push_back(std::move(image));
     const ImageDescription& last = images.back();
-    if (!args.chain || !last.qcow2 || !last.qcow2->backing_name) return images;
+    if (!args.chain || !last.backing_name) return images;
     if (last.full_backing_name.empty()) {
       return make_error(ErrorKind::kCorrupt, "'{}' has a backing file name that cannot be used",
                         last.filename);
     }
     spec = block::OpenSpec{};
     spec.filename = last.full_backing_name;
-    spec.format = last.qcow2->backing_format;
+    spec.format = last.backing_format;
     // Nothing is read through the image and nobody writes it: a look at the header may guess.
     spec.probing = block::Probing::kAny;
     spec.share_raw = true;

@@ -9,6 +9,7 @@
 #include "block/open_gate.h"
 #include "block/qcow2/image.h"
 #include "block/tool/sizes.h"
+#include "block/vmdk/image.h"
 
 namespace calf::img {
 namespace {
@@ -66,6 +67,25 @@ Json format_specific(const qcow2::ImageInfo& info) {
   return data;
 }
 
+Json format_specific(const vmdk::ImageInfo& info) {
+  Json data = Json::object();
+  data.add("cid", uint64_t{info.cid});
+  data.add("parent-cid", uint64_t{info.parent_cid});
+  data.add("create-type", info.create_type);
+  Json extents = Json::list();
+  for (const vmdk::ExtentInfo& extent : info.extents) {
+    Json json = Json::object();
+    if (extent.compressed) json.add("compressed", true);
+    json.add("virtual-size", extent.virtual_size);
+    json.add("filename", extent.filename);
+    if (extent.cluster_size != 0) json.add("cluster-size", extent.cluster_size);
+    json.add("format", extent.format);
+    extents.push(std::move(json));
+  }
+  data.add("extents", std::move(extents));
+  return data;
+}
+
 std::string local_time(uint32_t seconds) {
   std::time_t time = seconds;
   std::tm parts{};
@@ -98,10 +118,22 @@ ImageDescription describe(const block::Node& node, const std::string& filename,
   if (::stat(path.c_str(), &st) == 0) image.disk_size = static_cast<uint64_t>(st.st_blocks) * 512;
   if (const auto* qcow2 = dynamic_cast<const qcow2::Image*>(&node)) {
     image.qcow2 = qcow2->info();
-    if (image.qcow2->backing_name) {
-      Result<std::string> full = block::resolve_recorded_name(path, *image.qcow2->backing_name);
-      if (full.ok()) image.full_backing_name = std::move(*full);
+    image.cluster_size = image.qcow2->cluster_size;
+    image.backing_name = image.qcow2->backing_name;
+    image.backing_format = image.qcow2->backing_format;
+    image.specific = format_specific(*image.qcow2);
+  } else if (const auto* vmdk = dynamic_cast<const vmdk::Image*>(&node)) {
+    vmdk::ImageInfo info = vmdk->info();
+    image.cluster_size = vmdk->limits().cluster_size;
+    image.specific = format_specific(info);
+    if (info.parent_cid != vmdk::kNoParent && vmdk->parent()) {
+      image.backing_name = vmdk->parent();
+      image.backing_format = "vmdk";
     }
+  }
+  if (image.backing_name) {
+    Result<std::string> full = block::resolve_recorded_name(path, *image.backing_name);
+    if (full.ok()) image.full_backing_name = std::move(*full);
   }
   return image;
 }
@@ -109,8 +141,7 @@ ImageDescription describe(const block::Node& node, const std::string& filename,
 Json to_json(const ImageDescription& image) {
   Json json = Json::object();
   const qcow2::ImageInfo* q = image.qcow2 ? &*image.qcow2 : nullptr;
-  bool backed = q != nullptr && q->backing_name.has_value();
-  if (backed && q->backing_format) json.add("backing-filename-format", *q->backing_format);
+  if (image.backing_format) json.add("backing-filename-format", *image.backing_format);
   if (q != nullptr && !q->snapshots.empty()) {
     Json snapshots = Json::list();
     for (const auto& snapshot : q->snapshots)
@@ -119,20 +150,20 @@ Json to_json(const ImageDescription& image) {
   }
   json.add("virtual-size", image.virtual_size);
   json.add("filename", image.filename);
-  if (q != nullptr) json.add("cluster-size", uint64_t{q->cluster_size});
+  if (image.cluster_size != 0) json.add("cluster-size", image.cluster_size);
   json.add("format", image.format);
   if (image.disk_size) json.add("actual-size", *image.disk_size);
-  if (q != nullptr) {
+  if (image.specific) {
     Json specific = Json::object();
     specific.add("type", image.format);
-    specific.add("data", format_specific(*q));
+    specific.add("data", *image.specific);
     json.add("format-specific", std::move(specific));
   }
-  if (backed && !image.full_backing_name.empty()) {
+  if (image.backing_name && !image.full_backing_name.empty()) {
     json.add("full-backing-filename", image.full_backing_name);
   }
   if (q != nullptr && q->encryption != qcow2::Encryption::kNone) json.add("encrypted", true);
-  if (backed) json.add("backing-filename", *q->backing_name);
+  if (image.backing_name) json.add("backing-filename", *image.backing_name);
   json.add("dirty-flag", q != nullptr && q->dirty);
   return json;
 }
@@ -146,24 +177,23 @@ std::string to_text(const ImageDescription& image) {
                      image.virtual_size);
   out += fmt::format("disk size: {}\n",
                      image.disk_size ? human_size(*image.disk_size) : "unavailable");
-  if (q == nullptr) return out;
-  if (q->encryption != qcow2::Encryption::kNone) out += "encrypted: yes\n";
-  out += fmt::format("cluster_size: {}\n", q->cluster_size);
-  if (q->dirty) out += "cleanly shut down: no\n";
-  if (q->backing_name) {
-    out += fmt::format("backing file: {}", quote_for_terminal(*q->backing_name));
+  if (q != nullptr && q->encryption != qcow2::Encryption::kNone) out += "encrypted: yes\n";
+  if (image.cluster_size != 0) out += fmt::format("cluster_size: {}\n", image.cluster_size);
+  if (q != nullptr && q->dirty) out += "cleanly shut down: no\n";
+  if (image.backing_name) {
+    out += fmt::format("backing file: {}", quote_for_terminal(*image.backing_name));
     if (image.full_backing_name.empty()) {
       out += " (cannot determine actual path)";
-    } else if (image.full_backing_name != *q->backing_name) {
+    } else if (image.full_backing_name != *image.backing_name) {
       out += fmt::format(" (actual path: {})", quote_for_terminal(image.full_backing_name));
     }
     out += "\n";
-    if (q->backing_format) {
-      out += fmt::format("backing file format: {}\n", quote_for_terminal(*q->backing_format));
+    if (image.backing_format) {
+      out += fmt::format("backing file format: {}\n", quote_for_terminal(*image.backing_format));
     }
   }
-  if (!q->snapshots.empty()) out += snapshot_list(q->snapshots);
-  out += "Format specific information:\n" + format_specific(*q).to_lines(1);
+  if (q != nullptr && !q->snapshots.empty()) out += snapshot_list(q->snapshots);
+  if (image.specific) out += "Format specific information:\n" + image.specific->to_lines(1);
   return out;
 }
 

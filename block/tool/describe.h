@@ -18,6 +18,12 @@ struct ImageDescription {
   std::string format;
   uint64_t virtual_size = 0;
   std::optional<uint64_t> disk_size;
+  // 0 if the format has none.
+  uint32_t cluster_size = 0;
+  std::optional<std::string> backing_name;
+  std::optional<std::string> backing_format;
+  // "Format specific information".
+  std::optional<Json> specific;
   // Of a qcow2 image.
   std::optional<qcow2::ImageInfo> qcow2;
   // The recorded backing name as a path from here; empty if it cannot be one.
