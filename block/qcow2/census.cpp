@@ -292,29 +292,43 @@ void Census::count_cluster(const L2Entry& entry, TableUse use, uint64_t* next_co
 
 Async<> Census::count_bitmaps() {
   const Header& header = state_.header.get();
-  CO_TRY(auto place, bitmap_directory_place(header, state_.file.size()));
-  if (!place) co_return Result<void>();
-  count_region(place->range.offset, place->range.length, 1);
-  CO_TRY(auto bitmaps, co_await read_bitmap_directory(state_.file, header, *place));
-  for (const BitmapEntry& bitmap : bitmaps) {
-    const uint64_t length = uint64_t{bitmap.table_entries} * 8;
-    ByteRange range{bitmap.table_offset, length};
-    if (length == 0) continue;
-    CO_TRY(bool has_content, co_await count_large_table(range, 1));
-    if (!has_content || range.end() > align_up(state_.file.size(), g_.cluster_size())) continue;
-    std::vector<be64> raw(bitmap.table_entries);
-    std::span<uint8_t> bytes(reinterpret_cast<uint8_t*>(raw.data()), length);
-    CO_TRY_VOID(co_await state_.file.read_bytes(range.offset, bytes));
-    for (uint64_t entry : raw) {
-      uint64_t offset = entry & format::kOffsetMask;
-      if (offset == 0) continue;
-      if (!g_.is_cluster_aligned(offset)) {
-        corruption("ERROR bitmap '{}' table entry {:x} is not cluster aligned", bitmap.info.name,
-                   entry);
-        continue;
-      }
-      count_region(offset, g_.cluster_size(), 1);
+  Result<std::optional<BitmapDirectoryPlace>> place =
+      bitmap_directory_place(header, state_.file.size());
+  if (!place.ok()) {
+    corruption("ERROR {}", place.error().message());
+    co_return Result<void>();
+  }
+  if (!*place) co_return Result<void>();
+  count_region((*place)->range.offset, (*place)->range.length, 1);
+  Result<std::vector<BitmapEntry>> bitmaps =
+      co_await read_bitmap_directory(state_.file, header, **place);
+  if (!bitmaps.ok()) {
+    if (bitmaps.error().kind() != ErrorKind::kCorrupt) co_return std::move(bitmaps.error());
+    corruption("ERROR {}", bitmaps.error().message());
+    co_return Result<void>();
+  }
+  for (const BitmapEntry& bitmap : *bitmaps)
+    CO_TRY_VOID(co_await count_bitmap(bitmap));
+  co_return Result<void>();
+}
+
+Async<> Census::count_bitmap(const BitmapEntry& bitmap) {
+  const ByteRange range = bitmap.table();
+  if (range.empty()) co_return Result<void>();
+  CO_TRY(bool has_content, co_await count_large_table(range, 1));
+  if (!has_content || range.end() > align_up(state_.file.size(), g_.cluster_size())) {
+    co_return Result<void>();
+  }
+  std::vector<be64> raw(bitmap.table_entries);
+  std::span<uint8_t> bytes(reinterpret_cast<uint8_t*>(raw.data()), range.length);
+  CO_TRY_VOID(co_await state_.file.read_bytes(range.offset, bytes));
+  for (uint64_t entry : raw) {
+    if (entry == 0 || entry == format::kBitmapAllOnes) continue;
+    if (!g_.is_cluster_aligned(entry) || entry >= format::kMaxHostOffset) {
+      corruption("ERROR table entry of bitmap '{}' is corrupted: {:x}", bitmap.info.name, entry);
+      continue;
     }
+    count_region(entry, g_.cluster_size(), 1);
   }
   co_return Result<void>();
 }

@@ -11,6 +11,7 @@
 #include <unordered_set>
 #include <vector>
 
+#include "block/qcow2/bitmap_directory.h"
 #include "block/qcow2/check.h"
 #include "block/qcow2/image_state.h"
 #include "block/qcow2/references.h"
@@ -79,6 +80,7 @@ class Census {
   Async<> count_refcount_block(uint64_t index);
   // True if the file now reaches that far.
   Async<bool> lengthen_file(uint64_t end);
+  Async<> count_bitmap(const BitmapEntry& bitmap);
 
   Image::State& state_;
   Geometry g_;

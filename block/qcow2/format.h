@@ -104,6 +104,8 @@ struct BitmapDirectoryEntry {
 static_assert(sizeof(BitmapDirectoryEntry) == 24);
 inline constexpr uint32_t kBitmapInUse = 1u << 0;
 inline constexpr uint32_t kBitmapAuto = 1u << 1;
+// An entry of a bitmap table that needs no cluster.
+inline constexpr uint64_t kBitmapAllOnes = 1;
 
 struct SnapshotEntry {
   be64 l1_offset;
@@ -152,6 +154,8 @@ inline constexpr uint32_t kMaxSnapshotExtra = 1024;
 inline constexpr uint32_t kMaxBitmaps = 65535;
 inline constexpr uint64_t kMaxBitmapDirectoryBytes = uint64_t{64} << 20;
 inline constexpr uint32_t kMaxBitmapName = 1023;
+inline constexpr unsigned kMinBitmapGranularity = 9;  // as powers of two
+inline constexpr unsigned kMaxBitmapGranularity = 31;
 inline constexpr uint64_t kMaxBitmapBytes = uint64_t{512} << 20;
 inline constexpr uint32_t kMaxBackingName = 1023;
 

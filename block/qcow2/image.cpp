@@ -27,17 +27,23 @@ Result<void> check_features(const Header& header, const OpenOptions& options) {
   return {};
 }
 
+Async<> load_bitmap_list(Image::State& state) {
+  const Header& header = state.header.get();
+  CO_TRY(auto place, bitmap_directory_place(header, state.file.size()));
+  if (!place) co_return Result<void>();
+  CO_TRY(auto entries, co_await read_bitmap_directory(state.file, header, *place));
+  state.bitmaps.adopt(std::move(entries));
+  co_return Result<void>();
+}
+
 Async<> load_lists(Image::State& state, SnapshotTable* table) {
   const Header& header = state.header.get();
   CO_TRY(*table, co_await read_snapshot_table(state.file, header));
   state.snapshots = table->entries;
   state.snapshot_table_bytes = table->bytes;
-  CO_TRY(auto place, bitmap_directory_place(header, state.file.size()));
-  if (place) {
-    CO_TRY(auto bitmaps, co_await read_bitmap_directory(state.file, header, *place));
-    for (BitmapEntry& bitmap : bitmaps)
-      state.bitmaps.push_back(std::move(bitmap.info));
-  }
+  Result<void> bitmaps = co_await load_bitmap_list(state);
+  // Otherwise the image is one whose bitmaps are not understood: check says so.
+  if (!state.options.for_check) co_return bitmaps;
   co_return Result<void>();
 }
 
@@ -90,11 +96,18 @@ Async<> load_parts(Image::State& state, const SnapshotTable& snapshots) {
 }
 
 // The format wants autoclear bits of features that the writer does not maintain cleared before the
-// first write: bitmaps would silently miss changes.
+// first write. Bitmaps whose bit another writer cleared are gone for good.
 Async<> clear_autoclear(Image::State& state) {
-  constexpr uint64_t kMaintained = format::kRawExternalData;
-  if ((state.header.get().autoclear & ~kMaintained) == 0) co_return Result<void>();
-  std::function<void(Header&)> change = [](Header& header) { header.autoclear &= kMaintained; };
+  constexpr uint64_t kMaintained = format::kBitmaps | format::kRawExternalData;
+  const Header& header = state.header.get();
+  if (header.find(format::kExtBitmaps) != nullptr && (header.autoclear & format::kBitmaps) == 0) {
+    std::function<void(Header&)> drop = [](Header& h) {
+      std::erase_if(h.extensions, [](const Extension& e) { return e.type == format::kExtBitmaps; });
+    };
+    CO_TRY_VOID(co_await state.header.rewrite(drop));
+  }
+  if ((header.autoclear & ~kMaintained) == 0) co_return Result<void>();
+  std::function<void(Header&)> change = [](Header& h) { h.autoclear &= kMaintained; };
   CO_TRY_VOID(co_await state.header.update(change));
   co_return co_await state.file.flush();
 }
@@ -185,6 +198,9 @@ void Image::set_data_file(std::unique_ptr<block::Node> data) {
 block::Node& Image::data_file() const {
   return state_->data().node();
 }
+BitmapStore& Image::bitmaps() const {
+  return state_->bitmaps;
+}
 block::Node* Image::backing() const {
   return state_->backing.get();
 }
@@ -223,7 +239,7 @@ ImageInfo Image::info() const {
   info.backing_name = header.backing_name;
   info.backing_format = header.backing_format;
   info.snapshots = state_->snapshots;
-  info.bitmaps = state_->bitmaps;
+  info.bitmaps = state_->bitmaps.infos();
   return info;
 }
 
@@ -236,6 +252,8 @@ Async<> Image::read(uint64_t offset, IoSlice to) {
 Async<> Image::write(uint64_t offset, IoSlice from, block::WriteFlags flags) {
   CO_TRY_VOID(state_->check_range(offset, from.size()));
   CO_TRY_VOID(state_->check_writable());
+  ByteRange changing{offset, from.size()};
+  CO_TRY_VOID(co_await state_->bitmaps.before_write(changing));
   Result<void> written = co_await write_guest(*state_, offset, from);
   if (!written.ok()) co_return co_await settle(*state_, std::move(written));
   if (flags.fua) co_return co_await flush();
@@ -250,6 +268,8 @@ Async<> Image::write_compressed(uint64_t offset, IoSlice from) {
       (from.size() < cluster && offset + from.size() != state_->size)) {
     co_return make_error(ErrorKind::kInvalid, "A compressed write covers exactly one cluster");
   }
+  ByteRange changing{offset, from.size()};
+  CO_TRY_VOID(co_await state_->bitmaps.before_write(changing));
   Result<void> written = co_await write_guest_compressed(*state_, offset, from);
   if (!written.ok()) co_return co_await settle(*state_, std::move(written));
   co_return written;
@@ -259,6 +279,7 @@ Async<> Image::write_zeroes(ByteRange range, block::ZeroFlags flags) {
   CO_TRY_VOID(state_->check_range(range.offset, range.length));
   CO_TRY_VOID(state_->check_writable());
   if (range.empty()) co_return Result<void>();
+  CO_TRY_VOID(co_await state_->bitmaps.before_write(range));
   Result<void> done = co_await zero_guest(*state_, range, flags.may_unmap);
   if (!done.ok()) co_return co_await settle(*state_, std::move(done));
   if (flags.fua) co_return co_await flush();
@@ -269,6 +290,7 @@ Async<> Image::discard(ByteRange range) {
   CO_TRY_VOID(state_->check_range(range.offset, range.length));
   CO_TRY_VOID(state_->check_writable());
   if (range.empty()) co_return Result<void>();
+  CO_TRY_VOID(co_await state_->bitmaps.before_write(range));
   Result<void> done = co_await discard_guest(*state_, range);
   if (!done.ok()) co_return co_await settle(*state_, std::move(done));
   co_return done;
@@ -321,7 +343,11 @@ Async<> Image::show_snapshot(size_t index) {
 Async<> Image::close() {
   Result<void> done;
   if (state_->options.writable && state_->parts && !state_->health.poisoned()) {
-    if (!state_->options.for_check) done = co_await state_->parts->write_back.finish();
+    if (!state_->options.for_check) {
+      done = co_await state_->bitmaps.store();
+      Result<void> finished = co_await state_->parts->write_back.finish();
+      if (done.ok()) done = std::move(finished);
+    }
   }
   done = co_await settle(*state_, std::move(done));
   Result<void> closed = co_await state_->file.close();

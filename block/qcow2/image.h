@@ -11,8 +11,7 @@
 //
 // Spec: QEMU docs/interop/qcow2. Versions 2 and 3, every cluster size and refcount width, zlib and
 // zstd, extended L2 entries, external data files. Refused by name at open (info_only images
-// excepted): encryption. Persistent bitmaps are not maintained: a writable open clears their
-// autoclear bit, as the format foresees.
+// excepted): encryption. Persistent bitmaps record what is written (bitmap_store.h).
 #pragma once
 
 #include <functional>
@@ -54,6 +53,8 @@ struct NewSnapshot {
   uint32_t date_nsec = 0;
 };
 
+class BitmapStore;
+
 class Image final : public block::Node {
  public:
   // Takes the file over. Error texts are those of contract section 6.3, without "Could not open".
@@ -76,6 +77,8 @@ class Image final : public block::Node {
   // The node that holds guest data: the external data file, or the image's own.
   block::Node& data_file() const;
   ImageInfo info() const;
+  // Not of an info_only image. What a tool changes there is stored at close().
+  BitmapStore& bitmaps() const;
   // The node that holds the file.
   block::Node& file() const;
 

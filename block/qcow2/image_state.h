@@ -6,6 +6,7 @@
 
 #include "block/io/range_lock.h"
 #include "block/qcow2/allocator.h"
+#include "block/qcow2/bitmap_store.h"
 #include "block/qcow2/compressed_reader.h"
 #include "block/qcow2/compression.h"
 #include "block/qcow2/header_file.h"
@@ -53,7 +54,8 @@ struct Image::State {
         options(std::move(opts)),
         file(std::move(node), options.unsafe_no_flush),
         header(ex, file),
-        health(options.message, options.writable) {}
+        health(options.message, options.writable),
+        bitmaps(*this) {}
 
   Executor& executor;
   OpenOptions options;
@@ -64,7 +66,7 @@ struct Image::State {
   Health health;
   std::vector<SnapshotInfo> snapshots;
   uint64_t snapshot_table_bytes = 0;
-  std::vector<BitmapInfo> bitmaps;
+  BitmapStore bitmaps;
   block::Limits limits;
   std::unique_ptr<block::Node> backing;
   std::unique_ptr<Parts> parts;

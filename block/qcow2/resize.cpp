@@ -215,11 +215,18 @@ Async<> resize(Image::State& state, uint64_t size, block::Preallocation prealloc
   if (!state.snapshots.empty() && state.geometry().version < 3) {
     co_return make_error(ErrorKind::kUnsupported, "Can't resize a v2 image which has snapshots");
   }
-  if (size > state.size) co_return co_await grow(state, size, preallocation);
-  if (preallocation != block::Preallocation::kOff) {
+  if (size < state.size && preallocation != block::Preallocation::kOff) {
     co_return make_error(ErrorKind::kInvalid, "Preallocation can't be used for shrinking an image");
   }
-  co_return co_await shrink(state, size);
+  CO_TRY_VOID(co_await state.bitmaps.before_resize());
+  Result<void> done;
+  if (size > state.size) {
+    done = co_await grow(state, size, preallocation);
+  } else {
+    done = co_await shrink(state, size);
+  }
+  state.bitmaps.resize(state.size);
+  co_return done;
 }
 
 }  // namespace calf::qcow2

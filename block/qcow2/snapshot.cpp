@@ -350,10 +350,13 @@ Async<> apply_snapshot(Image::State& state, size_t index) {
     raw &= ~format::kCopied;
   l1.resize(std::max<uint64_t>({l1.size(), state.geometry().l1_entries_for(size), 1}));
 
+  // As far as bitmaps go, everything has changed afterwards.
+  CO_TRY_VOID(co_await state.bitmaps.before_replace());
   CO_TRY_VOID(co_await parts.write_back.unsettle());
   Result<ByteRange> place = co_await prepare_apply(state, l1);
   if (!place.ok()) co_return co_await finish(state, std::move(place.error()), true);
   Result<void> done = co_await change_over(state, *place, std::move(l1), size);
+  state.bitmaps.replaced(state.size);
   co_return co_await finish(state, std::move(done), false);
 }
 

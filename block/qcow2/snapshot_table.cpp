@@ -4,42 +4,10 @@
 #include <cerrno>
 #include <cstring>
 
+#include "block/qcow2/table_reader.h"
+
 namespace calf::qcow2 {
 namespace {
-
-// A table that is read piece by piece, as far as it turns out to reach.
-class TableReader {
- public:
-  TableReader(HostFile& file, uint64_t offset, uint64_t max_bytes)
-      : file_(file), offset_(offset), limit_(max_bytes) {
-    uint64_t left = file.size() > offset ? file.size() - offset : 0;
-    limit_ = std::min(limit_, left);
-  }
-
-  // The next `length` bytes, or false if the table would exceed the limit or the file.
-  Async<bool> take(size_t length, const uint8_t** out) {
-    if (length > limit_ - used_) co_return false;
-    if (used_ + length > bytes_.size()) {
-      uint64_t had = bytes_.size();
-      uint64_t want = std::min<uint64_t>(std::max<uint64_t>(used_ + length, had + 65536), limit_);
-      bytes_.resize(want);
-      CO_TRY_VOID(co_await file_.read_bytes(offset_ + had, std::span(bytes_).subspan(had)));
-    }
-    *out = bytes_.data() + used_;
-    used_ += length;
-    co_return true;
-  }
-  // Entries are padded; the last one's padding may be missing.
-  void align() { used_ = std::min<uint64_t>(align_up(used_, 8), limit_); }
-  uint64_t used() const { return used_; }
-
- private:
-  HostFile& file_;
-  uint64_t offset_;
-  uint64_t limit_;
-  uint64_t used_ = 0;
-  std::vector<uint8_t> bytes_;
-};
 
 std::string text(const uint8_t* bytes, size_t length) {
   return {reinterpret_cast<const char*>(bytes), length};
@@ -123,66 +91,6 @@ Result<std::vector<uint8_t>> serialize_snapshot_table(const std::vector<Snapshot
     if (out.size() > format::kMaxSnapshotTableBytes) return too_large;
   }
   return out;
-}
-
-Result<std::optional<BitmapDirectoryPlace>> bitmap_directory_place(const Header& header,
-                                                                   uint64_t file_size) {
-  if (header.geometry.version < 3 || (header.autoclear & format::kBitmaps) == 0) {
-    return std::optional<BitmapDirectoryPlace>();
-  }
-  const Extension* extension = header.find(format::kExtBitmaps);
-  if (extension == nullptr || extension->data.size() != sizeof(format::BitmapsExtension)) {
-    return make_error(ErrorKind::kCorrupt, "bitmaps_ext: Invalid extension length");
-  }
-  format::BitmapsExtension raw;
-  std::memcpy(&raw, extension->data.data(), sizeof raw);
-  if (raw.count == 0 || raw.count > format::kMaxBitmaps) {
-    return make_error(ErrorKind::kCorrupt, "bitmaps_ext: invalid number of bitmaps: {}",
-                      raw.count.value());
-  }
-  if (raw.reserved != 0 || raw.directory_size > format::kMaxBitmapDirectoryBytes ||
-      !header.geometry.is_cluster_aligned(raw.directory_offset) || raw.directory_offset == 0 ||
-      raw.directory_offset > file_size || raw.directory_size > file_size - raw.directory_offset) {
-    return make_error(ErrorKind::kCorrupt, "bitmaps_ext: invalid bitmap directory");
-  }
-  return std::optional(BitmapDirectoryPlace{raw.count, {raw.directory_offset, raw.directory_size}});
-}
-
-Async<std::vector<BitmapEntry>> read_bitmap_directory(HostFile& file, const Header& header,
-                                                      BitmapDirectoryPlace place) {
-  std::vector<BitmapEntry> out;
-  TableReader reader(file, place.range.offset, place.range.length);
-  const uint8_t* bytes = nullptr;
-  for (uint32_t i = 0; i < place.count; ++i) {
-    CO_TRY(bool more, co_await reader.take(sizeof(format::BitmapDirectoryEntry), &bytes));
-    if (!more) co_return make_error(ErrorKind::kCorrupt, "Broken bitmap directory");
-    format::BitmapDirectoryEntry raw;
-    std::memcpy(&raw, bytes, sizeof raw);
-    if (raw.name_length > format::kMaxBitmapName || raw.extra_data_length > place.range.length) {
-      co_return make_error(ErrorKind::kCorrupt, "Broken bitmap directory");
-    }
-    size_t rest = size_t{raw.extra_data_length} + raw.name_length;
-    CO_TRY(more, co_await reader.take(rest, &bytes));
-    if (!more) co_return make_error(ErrorKind::kCorrupt, "Broken bitmap directory");
-    BitmapEntry entry;
-    entry.info.name = text(bytes + raw.extra_data_length, raw.name_length);
-    entry.info.granularity_bits = raw.granularity_bits;
-    entry.info.in_use = (raw.flags & format::kBitmapInUse) != 0;
-    entry.info.automatic = (raw.flags & format::kBitmapAuto) != 0;
-    entry.table_offset = raw.table_offset;
-    entry.table_entries = raw.table_entries;
-    bool sane = raw.type == 1 && raw.granularity_bits >= 9 && raw.granularity_bits <= 31 &&
-                raw.name_length != 0 && header.geometry.is_cluster_aligned(raw.table_offset) &&
-                raw.table_offset < format::kMaxHostOffset &&
-                raw.table_entries <= format::kMaxBitmapBytes / header.geometry.cluster_size();
-    if (!sane) {
-      co_return make_error(ErrorKind::kCorrupt, "Bitmap '{}' doesn't satisfy the constraints",
-                           entry.info.name);
-    }
-    out.push_back(std::move(entry));
-    reader.align();
-  }
-  co_return out;
 }
 
 }  // namespace calf::qcow2

@@ -1,5 +1,5 @@
-// The snapshot table (read, written) and the bitmap directory (read): for info, check, the overlap
-// check and the snapshot operations.
+// The snapshot table, read and written: for info, check, the overlap check and the snapshot
+// operations.
 #pragma once
 
 #include <vector>
@@ -21,22 +21,5 @@ Async<SnapshotTable> read_snapshot_table(HostFile& file, const Header& header);
 // The table as bytes; every entry gets the extra data of version 3. An error if it would exceed the
 // limits of the format.
 Result<std::vector<uint8_t>> serialize_snapshot_table(const std::vector<SnapshotInfo>& entries);
-
-// The place of the bitmap directory, from the header extension, if the autoclear bit says that it
-// can be believed.
-struct BitmapDirectoryPlace {
-  uint32_t count = 0;
-  ByteRange range;
-};
-Result<std::optional<BitmapDirectoryPlace>> bitmap_directory_place(const Header& header,
-                                                                   uint64_t file_size);
-
-struct BitmapEntry {
-  BitmapInfo info;
-  uint64_t table_offset = 0;
-  uint32_t table_entries = 0;
-};
-Async<std::vector<BitmapEntry>> read_bitmap_directory(HostFile& file, const Header& header,
-                                                      BitmapDirectoryPlace place);
 
 }  // namespace calf::qcow2

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "block/open_gate.h"
+#include "block/ops/bitmaps.h"
 #include "block/ops/copy.h"
 #include "block/qcow2/image.h"
 #include "block/tool/commands.h"
@@ -25,6 +26,7 @@ class Conversion {
 
  private:
   Async<> open_sources();
+  Async<> check_bitmaps();
   Result<CreateOptions> target_options();
   Async<> make_target(std::string path);
   Async<> open_target();
@@ -61,6 +63,21 @@ Async<> Conversion::open_sources() {
     sources_.push_back(std::move(node));
   }
   co_return Result<void>();
+}
+
+Async<> Conversion::check_bitmaps() {
+  if (!args_.bitmaps) co_return Result<void>();
+  if (sources_.size() > 1) {
+    co_return make_error(ErrorKind::kInvalid, "Copying bitmaps only possible with single source");
+  }
+  std::function<void(std::string_view)> skipped;
+  if (args_.skip_broken_bitmaps) {
+    const Context* out = &context_;
+    skipped = [out](std::string_view name) {
+      out->warning(fmt::format("Skipping inconsistent bitmap '{}'", name));
+    };
+  }
+  co_return co_await ops::check_bitmaps(*sources_[0], std::move(skipped));
 }
 
 // Checked in the order of qemu-img, before the target is touched.
@@ -200,6 +217,7 @@ Async<> Conversion::close_all(Result<void> result) {
 
 Async<> Conversion::run() {
   Result<void> result = co_await open_sources();
+  if (result.ok()) result = co_await check_bitmaps();
   std::string path = args_.target;
   if (result.ok() && !args_.no_create) {
     Result<std::string> found = path_of_name(args_.target);
@@ -211,7 +229,12 @@ Async<> Conversion::run() {
   }
   if (result.ok() && !args_.no_create) result = co_await make_target(path);
   if (result.ok()) result = co_await open_target();
+  if (result.ok() && args_.bitmaps && !ops::supports_bitmaps(*target_)) {
+    result = make_error(ErrorKind::kUnsupported, "Format driver '{}' does not support bitmaps",
+                        args_.target_format);
+  }
   if (result.ok()) result = co_await copy_sources();
+  if (result.ok() && args_.bitmaps) result = co_await ops::copy_bitmaps(*sources_[0], *target_);
   co_return co_await close_all(std::move(result));
 }
 

@@ -13,7 +13,7 @@ constexpr Command kCommands[] = {
     {"bitmap",
      "(--merge SOURCE | --add | --remove | --clear | --enable | --disable)... [-b FILE [-F FMT]] "
      "[-g SIZE] [--image-opts | -f FMT] FILE NAME",
-     nullptr},
+     cmd_bitmap},
     {"check",
      "[--image-opts] [-q] [-f FMT] [--output=human|json] [-r leaks|all] [-T CACHE] [-U] FILE",
      cmd_check},

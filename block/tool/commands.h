@@ -18,6 +18,7 @@ struct Command {
 std::span<const Command> commands();
 
 int cmd_audit(const Context& context, int argc, char** argv);
+int cmd_bitmap(const Context& context, int argc, char** argv);
 int cmd_bench(const Context& context, int argc, char** argv);
 int cmd_check(const Context& context, int argc, char** argv);
 int cmd_compare(const Context& context, int argc, char** argv);

@@ -66,8 +66,6 @@ class Parser {
   bool offload_ = false;
   bool sparse_given_ = false;
   bool format_given_ = false;
-  bool bitmaps_ = false;
-  bool skip_broken_bitmaps_ = false;
 };
 
 std::optional<int> Parser::cache_option(block::CacheMode* mode, const char* what,
@@ -176,10 +174,10 @@ std::optional<int> Parser::option(int code, const std::string& value) {
       args_.target_is_zero = true;
       break;
     case kBitmaps:
-      bitmaps_ = true;
+      args_.bitmaps = true;
       break;
     case kSkipBrokenBitmaps:
-      skip_broken_bitmaps_ = true;
+      args_.skip_broken_bitmaps = true;
       break;
     case kSalvage:
       args_.salvage = true;
@@ -203,13 +201,12 @@ std::optional<int> Parser::check() {
   if (args_.target_is_zero && !args_.no_create) {
     return fail("--target-is-zero requires use of -n flag");
   }
-  if (skip_broken_bitmaps_ && !bitmaps_) {
+  if (args_.skip_broken_bitmaps && !args_.bitmaps) {
     return fail("Use of --skip-broken-bitmaps requires --bitmaps");
   }
   if (offload_ && args_.compress) return fail("Cannot enable copy offloading when -c is used");
   if (offload_ && sparse_given_) return fail("Cannot enable copy offloading when -S is used");
   if (offload_ && args_.salvage) return fail("Cannot use copy offloading in salvaging mode");
-  if (bitmaps_) return fail("convert --bitmaps is not supported yet (qemu-img has it)");
   return std::nullopt;
 }
 

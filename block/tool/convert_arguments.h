@@ -27,6 +27,8 @@ struct ConvertArguments {
   bool force_share = false;
   bool out_of_order = false;
   bool salvage = false;
+  bool bitmaps = false;
+  bool skip_broken_bitmaps = false;
   // Of the source.
   std::optional<ops::SnapshotChoice> snapshot;
   std::optional<std::string> backing;
