@@ -26,12 +26,12 @@ Async<> Census::run() {
   const Header& header = state_.header.get();
   const Refcounts& refcounts = state_.parts->refcounts;
   count_region(0, g_.cluster_size(), 1);
-  CO_TRY(std::vector<L1Place> tables, co_await find_l1_tables());
+  const std::vector<L1Place> tables = find_l1_tables();
   for (const L1Place& place : tables)
     CO_TRY_VOID(co_await learn_uses(place));
   for (const L1Place& place : tables)
     CO_TRY_VOID(co_await walk_l1(place));
-  count_region(header.snapshots_offset, snapshot_table_bytes_, 1);
+  count_region(header.snapshots_offset, state_.snapshot_table_bytes, 1);
   count_region(refcounts.table_offset(),
                uint64_t{header.refcount_table_clusters} << g_.cluster_bits, 1);
   CO_TRY_VOID(co_await count_bitmaps());
@@ -102,18 +102,15 @@ bool Census::check_snapshot(const SnapshotInfo& snapshot) {
   return true;
 }
 
-Async<std::vector<Census::L1Place>> Census::find_l1_tables() {
+std::vector<Census::L1Place> Census::find_l1_tables() {
   const Header& header = state_.header.get();
   std::vector<L1Place> out{{header.l1_offset, header.l1_entries, 1, true}};
-  if (header.snapshot_count == 0) co_return out;
-  if (g_.external_data) {
-    corruption("ERROR {} snapshots in image with data file", header.snapshot_count);
+  if (g_.external_data && !state_.snapshots.empty()) {
+    corruption("ERROR {} snapshots in image with data file", state_.snapshots.size());
   }
-  CO_TRY(SnapshotTable table, co_await read_snapshot_table(state_.file, header));
-  snapshot_table_bytes_ = table.bytes;
   // Snapshots that share an L1 table cannot be, but would be a cheap way to make us read for hours.
   std::map<std::pair<uint64_t, uint64_t>, size_t> known;
-  for (const SnapshotInfo& snapshot : table.entries) {
+  for (const SnapshotInfo& snapshot : state_.snapshots) {
     if (!check_snapshot(snapshot)) continue;
     auto [it, is_new] = known.try_emplace({snapshot.l1_offset, snapshot.l1_entries}, out.size());
     if (is_new) {
@@ -122,7 +119,7 @@ Async<std::vector<Census::L1Place>> Census::find_l1_tables() {
       ++out[it->second].times;
     }
   }
-  co_return out;
+  return out;
 }
 
 Async<std::vector<be64>> Census::read_l1(L1Place place) {
@@ -248,21 +245,18 @@ bool Census::examine_entry(RawL2Entry raw, const L2Entry& entry) {
   if ((raw.descriptor & reserved) != 0) {
     corruption("ERROR found l2 entry with reserved bits set: {:x}", raw.descriptor);
   }
-  const char* verb = repair_ ? "Repairing" : "ERROR";
+  // Which of two answers is right nobody knows: such a map stays as it is.
   if (entry.placed && (entry.data_mask & entry.zero_mask) != 0) {
-    corruption("{} offset={:x}: Allocated cluster has corrupted subcluster allocation bitmap", verb,
+    corruption("ERROR offset={:x}: Allocated cluster has corrupted subcluster allocation bitmap",
                entry.offset);
-    return !repair_;
-  }
-  if (!entry.placed && entry.data_mask != 0) {
-    corruption("{}: Unallocated cluster has non-zero subcluster allocation map", verb);
-    return !repair_;
+  } else if (!entry.placed && entry.data_mask != 0) {
+    corruption("ERROR: Unallocated cluster has non-zero subcluster allocation map");
   }
   if (g_.is_cluster_aligned(entry.offset)) return true;
   // Without data it is known what the guest reads.
   if (entry.data_mask == 0) {
     corruption("{} offset={:x}: Preallocated cluster is not properly aligned; L2 entry corrupted.",
-               verb, entry.offset);
+               repair_ ? "Repairing" : "ERROR", entry.offset);
     return !repair_;
   }
   corruption("ERROR offset={:x}: Data cluster is not properly aligned; L2 entry corrupted.",
@@ -271,8 +265,7 @@ bool Census::examine_entry(RawL2Entry raw, const L2Entry& entry) {
 }
 
 void Census::count_cluster(const L2Entry& entry, TableUse use, uint64_t* next_contiguous) {
-  const bool impossible = (entry.data_mask & entry.zero_mask) != 0;
-  if (!entry.has_cluster() || impossible) return;
+  if (!entry.has_cluster()) return;
   if (use.active != 0) {
     result_.allocated_clusters += use.active;
     if (*next_contiguous != 0 && entry.offset != *next_contiguous) {

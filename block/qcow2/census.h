@@ -64,8 +64,8 @@ class Census {
   // The entries that are in the file; nothing of a table in a hole.
   Async<std::vector<be64>> read_l1(L1Place place);
 
-  // Every L1 table; sets table_end_ of the snapshot table.
-  Async<std::vector<L1Place>> find_l1_tables();
+  // The active one first, then the snapshots'.
+  std::vector<L1Place> find_l1_tables();
   bool check_snapshot(const SnapshotInfo& snapshot);
   Async<> learn_uses(L1Place place);
   Async<> walk_l1(L1Place place);
@@ -90,7 +90,6 @@ class Census {
   bool needs_rebuild_ = false;
   References references_;
   std::unordered_map<uint64_t, TableUse> tables_;
-  uint64_t snapshot_table_bytes_ = 0;
   // Clusters counted for tables that stand in holes of the file.
   uint64_t hole_clusters_ = 0;
 };

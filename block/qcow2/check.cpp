@@ -4,6 +4,7 @@
 #include "block/qcow2/comparison.h"
 #include "block/qcow2/copied_flags.h"
 #include "block/qcow2/refcount_rebuild.h"
+#include "block/qcow2/snapshot_check.h"
 
 namespace calf::qcow2 {
 namespace {
@@ -80,8 +81,17 @@ Async<CheckResult> check(Image& image, Repair repair, const FindingSink& sink) {
   if (repair != Repair::kNone && !state.options.writable) {
     co_return make_error(ErrorKind::kReadOnly, "The image is opened read-only");
   }
+  CheckResult snapshots;
+  CO_TRY_VOID(co_await load_snapshots_for_check(state, repair == Repair::kAll, snapshots, sink));
   CheckResult result;
   CO_TRY_VOID(co_await check_refcounts(state, repair, result, sink));
+  // With wrong refcounts left there is no safe place for a new table.
+  if (repair == Repair::kAll && result.corruptions == 0 && result.check_errors == 0) {
+    CO_TRY_VOID(co_await repair_snapshot_table(state, snapshots, sink));
+  }
+  result.corruptions += snapshots.corruptions;
+  result.corruptions_fixed += snapshots.corruptions_fixed;
+  result.check_errors += snapshots.check_errors;
   if (repair != Repair::kNone) CO_TRY_VOID(co_await clear_bits(state, result));
   co_return result;
 }

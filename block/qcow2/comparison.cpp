@@ -104,8 +104,9 @@ Async<> Comparison::compare_block(Block block, Repair repair) {
       page->refcounts[in_page] = static_cast<uint32_t>(std::min<uint64_t>(refcount, UINT32_MAX));
     }
   }
-  if (changed) CO_TRY_VOID(co_await state_.file.write_bytes(block.offset, bytes));
-  co_return Result<void>();
+  if (!changed) co_return Result<void>();
+  state_.parts->refcounts.cache().drop(range);
+  co_return co_await state_.file.write_bytes(block.offset, bytes);
 }
 
 Async<> Comparison::run(Repair repair) {

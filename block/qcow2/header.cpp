@@ -1,6 +1,7 @@
 #include "block/qcow2/header.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
 #include <set>
 
@@ -293,14 +294,34 @@ Result<Header> parse_header(std::span<const uint8_t> cluster0) {
   return header;
 }
 
-Result<void> validate_tables(const Header& header, uint64_t file_size) {
+namespace {
+
+// A table may end inside the last cluster, behind the end of the file: what is missing is zero.
+bool is_placed(const Geometry& g, uint64_t file_size, uint64_t offset, uint64_t length) {
+  const uint64_t limit =
+      std::min(align_up(std::min(file_size, format::kMaxHostOffset), g.cluster_size()),
+               format::kMaxHostOffset);
+  return g.is_cluster_aligned(offset) && offset != 0 && offset <= limit && length <= limit - offset;
+}
+
+}  // namespace
+
+Result<void> validate_snapshot_table(const Header& header, uint64_t file_size) {
+  if (header.snapshot_count > format::kMaxSnapshots) {
+    return Error(ErrorKind::kCorrupt, EFBIG, "Snapshot table too large");
+  }
+  const uint64_t least = header.snapshot_count * sizeof(format::SnapshotEntry);
+  if (header.snapshot_count != 0 &&
+      !is_placed(header.geometry, file_size, header.snapshots_offset, least)) {
+    return Error(ErrorKind::kCorrupt, EINVAL, "Snapshot table offset invalid");
+  }
+  return {};
+}
+
+Result<void> validate_tables(const Header& header, uint64_t file_size, bool with_snapshots) {
   const Geometry& g = header.geometry;
-  // A table may end inside the last cluster, behind the end of the file: what is missing is zero.
-  uint64_t limit = std::min(align_up(std::min(file_size, format::kMaxHostOffset), g.cluster_size()),
-                            format::kMaxHostOffset);
   auto placed = [&](uint64_t offset, uint64_t length) {
-    return g.is_cluster_aligned(offset) && offset != 0 && offset <= limit &&
-           length <= limit - offset;
+    return is_placed(g, file_size, offset, length);
   };
   if (header.refcount_table_clusters == 0) {
     return make_error(ErrorKind::kCorrupt, "Image does not contain a reference count table");
@@ -312,13 +333,7 @@ Result<void> validate_tables(const Header& header, uint64_t file_size) {
   if (!placed(header.refcount_table_offset, table_bytes)) {
     return make_error(ErrorKind::kCorrupt, "Reference count table offset invalid");
   }
-  if (header.snapshot_count > format::kMaxSnapshots) {
-    return make_error(ErrorKind::kCorrupt, "Snapshot table too large");
-  }
-  if (header.snapshot_count != 0 &&
-      !placed(header.snapshots_offset, header.snapshot_count * sizeof(format::SnapshotEntry))) {
-    return make_error(ErrorKind::kCorrupt, "Snapshot table offset invalid");
-  }
+  if (with_snapshots) TRY_VOID(validate_snapshot_table(header, file_size));
   uint64_t l1_bytes = uint64_t{header.l1_entries} * 8;
   if (l1_bytes > format::kMaxL1Bytes) {
     return make_error(ErrorKind::kCorrupt, "Active L1 table too large");

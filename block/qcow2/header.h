@@ -60,8 +60,10 @@ Result<uint64_t> header_area_size(std::span<const uint8_t> first_bytes);
 // features by name. The tables' places are checked by validate_tables().
 Result<Header> parse_header(std::span<const uint8_t> cluster0);
 
-// Holds sizes, alignment and places of the tables against the limits and the file.
-Result<void> validate_tables(const Header& header, uint64_t file_size);
+// Holds sizes, alignment and places of the tables against the limits and the file. The snapshot
+// table is left out for who repairs it.
+Result<void> validate_tables(const Header& header, uint64_t file_size, bool with_snapshots = true);
+Result<void> validate_snapshot_table(const Header& header, uint64_t file_size);
 
 // The bytes from offset 0 to the end of the backing name. An error if they exceed the cluster.
 // Makes a feature name table if there is none and room is left.

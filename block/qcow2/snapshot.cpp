@@ -397,4 +397,11 @@ Async<> show_snapshot(Image::State& state, size_t index) {
   co_return Result<void>();
 }
 
+Async<> rewrite_snapshot_table(Image::State& state) {
+  CO_TRY_VOID(co_await state.parts->write_back.before_change());
+  CO_TRY(PreparedTable table, co_await prepare_table(state, state.snapshots));
+  CO_TRY_VOID(co_await switch_table(state, std::move(table)));
+  co_return co_await state.parts->write_back.finish();
+}
+
 }  // namespace calf::qcow2

@@ -31,5 +31,7 @@ Async<> create_snapshot(Image::State& state, NewSnapshot snapshot);
 Async<> apply_snapshot(Image::State& state, size_t index);
 Async<> delete_snapshot(Image::State& state, size_t index);
 Async<> show_snapshot(Image::State& state, size_t index);
+// A new, complete table for the list as it is, for repair. Everything is durable afterwards.
+Async<> rewrite_snapshot_table(Image::State& state);
 
 }  // namespace calf::qcow2

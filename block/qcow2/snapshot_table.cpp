@@ -13,44 +13,81 @@ std::string text(const uint8_t* bytes, size_t length) {
   return {reinterpret_cast<const char*>(bytes), length};
 }
 
+constexpr uint32_t kExtraOfVersion3 = 16;
+
+// `raw`, and what follows it in the table.
+SnapshotInfo decode(const format::SnapshotEntry& raw, const uint8_t* bytes, uint64_t image_size,
+                    bool keep_unknown) {
+  format::SnapshotExtra extra{};
+  const size_t known = std::min<size_t>(raw.extra_data_length, sizeof extra);
+  std::memcpy(&extra, bytes, known);
+  SnapshotInfo info;
+  info.l1_offset = raw.l1_offset;
+  info.l1_entries = raw.l1_entries;
+  info.date_sec = raw.date_sec;
+  info.date_nsec = raw.date_nsec;
+  info.vm_clock_nsec = raw.vm_clock_nsec;
+  info.vm_state_size = known >= 8 ? extra.vm_state_size.value() : raw.vm_state_size.value();
+  info.disk_size = known >= 16 ? extra.disk_size.value() : image_size;
+  if (known >= 24 && extra.icount != UINT64_MAX) info.icount = extra.icount;
+  if (keep_unknown && raw.extra_data_length > known) {
+    info.unknown_extra.assign(bytes + known, bytes + raw.extra_data_length);
+  }
+  bytes += raw.extra_data_length;
+  info.id = text(bytes, raw.id_length);
+  info.name = text(bytes + raw.id_length, raw.name_length);
+  return info;
+}
+
+Error too_much_extra_data(uint32_t index) {
+  return Error(ErrorKind::kCorrupt, EFBIG,
+               fmt::format("Too much extra metadata in snapshot table entry {}\n"
+                           "You can force-remove this extra metadata with qemu-img check -r all",
+                           index));
+}
+
+Error too_big(uint32_t overhanging) {
+  return Error(ErrorKind::kCorrupt, EFBIG,
+               fmt::format("Snapshot table is too big\n"
+                           "You can force-remove all {} overhanging snapshots with qemu-img check "
+                           "-r all",
+                           overhanging));
+}
+
 }  // namespace
 
-Async<SnapshotTable> read_snapshot_table(HostFile& file, const Header& header) {
+Async<SnapshotTable> read_snapshot_table(HostFile& file, const Header& header,
+                                         SnapshotTableRepair* repair) {
   SnapshotTable table;
   TableReader reader(file, header.snapshots_offset, format::kMaxSnapshotTableBytes);
   const uint8_t* bytes = nullptr;
   for (uint32_t i = 0; i < header.snapshot_count; ++i) {
+    table.bytes = reader.used();
     CO_TRY(bool more, co_await reader.take(sizeof(format::SnapshotEntry), &bytes));
-    if (!more) co_return make_error(ErrorKind::kCorrupt, "Snapshot table is too big");
-    format::SnapshotEntry raw;
-    std::memcpy(&raw, bytes, sizeof raw);
-    if (raw.extra_data_length > format::kMaxSnapshotExtra) {
-      co_return make_error(ErrorKind::kCorrupt,
-                           "Too much extra metadata in snapshot table entry {}", i);
-    }
+    format::SnapshotEntry raw{};
+    if (more) std::memcpy(&raw, bytes, sizeof raw);
+    const bool excess = raw.extra_data_length > format::kMaxSnapshotExtra;
+    if (excess && repair == nullptr) co_return too_much_extra_data(i);
     size_t rest = size_t{raw.extra_data_length} + raw.id_length + raw.name_length;
-    CO_TRY(more, co_await reader.take(rest, &bytes));
-    if (!more) co_return make_error(ErrorKind::kCorrupt, "Snapshot table is too big");
-    format::SnapshotExtra extra{};
-    size_t known = std::min<size_t>(raw.extra_data_length, sizeof extra);
-    std::memcpy(&extra, bytes, known);
-
-    SnapshotInfo info;
-    info.l1_offset = raw.l1_offset;
-    info.l1_entries = raw.l1_entries;
-    info.date_sec = raw.date_sec;
-    info.date_nsec = raw.date_nsec;
-    info.vm_clock_nsec = raw.vm_clock_nsec;
-    info.vm_state_size = known >= 8 ? extra.vm_state_size.value() : raw.vm_state_size.value();
-    info.disk_size = known >= 16 ? extra.disk_size.value() : header.size;
-    if (known >= 24 && extra.icount != UINT64_MAX) info.icount = extra.icount;
-    if (raw.extra_data_length > known) {
-      info.unknown_extra.assign(bytes + known, bytes + raw.extra_data_length);
+    if (more) {
+      CO_TRY(more, co_await reader.take(rest, &bytes));
     }
-    bytes += raw.extra_data_length;
-    info.id = text(bytes, raw.id_length);
-    info.name = text(bytes + raw.id_length, raw.name_length);
-    table.entries.push_back(std::move(info));
+    if (!more) {
+      const uint32_t overhanging = header.snapshot_count - i;
+      if (repair == nullptr) co_return too_big(overhanging);
+      repair->sink(fmt::format("Discarding {} overhanging snapshots (snapshot table is too big)",
+                               overhanging));
+      repair->dropped_entries += overhanging;
+      co_return table;
+    }
+    if (excess) {
+      repair->sink(
+          fmt::format("Discarding too much extra metadata in snapshot table entry {} ({} > {})", i,
+                      raw.extra_data_length.value(), format::kMaxSnapshotExtra));
+      ++repair->dropped_extra_data;
+    }
+    if (raw.extra_data_length < kExtraOfVersion3) table.incomplete.push_back(i);
+    table.entries.push_back(decode(raw, bytes, header.size, !excess));
     reader.align();
   }
   table.bytes = reader.used();

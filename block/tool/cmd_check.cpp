@@ -102,8 +102,11 @@ int verdict(const Context& context, const qcow2::CheckResult& r) {
 }
 
 int run_checks(const Context& context, qcow2::Image& image, const Arguments& args) {
+  // What the engine says, then the errno behind it.
   auto failed = [&](const Error& error) {
-    context.errorf("Check failed: {}", error.message());
+    const std::string reason = Error::from_errno(error.sys_errno()).message();
+    if (error.message() != reason) context.error(error);
+    context.errorf("Check failed: {}", reason);
     return kExitFailure;
   };
   Result<qcow2::CheckResult> result = check_once(context, image, args.repair);
