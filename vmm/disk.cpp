@@ -23,6 +23,20 @@ block::CacheMode cache_mode(CacheMode mode) {
   return {};
 }
 
+// What calf-img says in qemu-img's words ("Could not open 'x': Could not open 'x': reason"), said
+// once, and with the way out where an overlay has lost its base.
+Error explain(const Error& error, const std::string& filename) {
+  std::string text = error.message();
+  std::string outer = fmt::format("Could not open '{}': ", filename);
+  if (text.starts_with(outer + outer)) text.erase(0, outer.size());
+  if (text.starts_with(outer + "Could not open backing file: ") &&
+      error.kind() == ErrorKind::kNotFound) {
+    text += fmt::format("\n  If the base was moved: calf-img rebase -u -b NEW_PLACE -F FORMAT {}",
+                        filename);
+  }
+  return Error(error.kind(), error.sys_errno(), std::move(text));
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Disk>> Disk::start_opening(const DiskConfig& config, unsigned number,
@@ -44,7 +58,7 @@ Task<void> Disk::open(Disk* disk, const DiskEnvironment* environment) {
   if (node.ok()) {
     disk->node_ = std::move(*node);
   } else {
-    disk->open_result_ = std::move(node.error());
+    disk->open_result_ = explain(node.error(), disk->config_.filename);
   }
   disk->opened_.release();
 }

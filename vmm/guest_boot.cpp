@@ -44,7 +44,7 @@ Result<firmware::FirmwareTables> GuestBoot::make_tables() const {
   for (unsigned cpu = 0; cpu < topology.cpus; ++cpu)
     tables.apic_ids.push_back(apic_id(topology, cpu));
   tables.topology = {topology.sockets, topology.cores, topology.threads};
-  tables.pci_slots = parts_.pci_slots;
+  tables.pci_slots = parts_.pci.slots();
   tables.serial_ports = parts_.chipset.serial_ports();
   tables.pvpanic = config_.pvpanic;
   if (!config_.uuid.empty()) {
@@ -59,14 +59,16 @@ Result<firmware::FirmwareTables> GuestBoot::make_tables() const {
 
 void GuestBoot::make_bios() {
   firmware::BiosConfig bios;
-  for (auto& disk : parts_.disks) {
+  for (size_t i = 0; i < parts_.disks.size(); ++i) {
+    const auto& disk = parts_.disks[i];
     bool cd = disk->config().media == DiskMedia::kCdrom;
     bios.disks.push_back({.node = &disk->node(),
                           .executor = &disk->executor(),
                           .kind = cd ? firmware::DiskKind::kCdrom : firmware::DiskKind::kHardDisk,
                           .read_only = disk->read_only(),
                           .sector_size = disk->config().logical_block_size,
-                          .name = disk->config().filename});
+                          .name = disk->config().filename,
+                          .pci_function = parts_.pci.disk_function(i)});
   }
   bios.boot_sequence = boot_sequence(config_);
   bios.e820.assign(parts_.map.e820().begin(), parts_.map.e820().end());

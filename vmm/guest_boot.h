@@ -20,6 +20,7 @@
 #include "vmm/disk.h"
 #include "vmm/irq.h"
 #include "vmm/machine.h"
+#include "vmm/pci_devices.h"
 #include "vmm/run_state.h"
 #include "vmm/vcpu_setup.h"
 
@@ -36,7 +37,7 @@ class GuestBoot {
     RunState& run_state;
     std::vector<std::unique_ptr<Disk>>& disks;  // open
     const HostServices& host;
-    unsigned pci_slots;  // the tables describe these; a guest reads what is there only
+    const PciDevices& pci;
   };
 
   // `config` and `parts` outlive this object.

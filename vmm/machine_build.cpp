@@ -163,8 +163,8 @@ Result<void> Machine::Parts::make_pci_devices() {
 }
 
 Result<void> Machine::Parts::make_boot() {
-  GuestBoot::Parts from{*map, ram->guest_memory(), ports, *irq, *chipset, *run_state, disks,
-                        host, pci->slots()};
+  GuestBoot::Parts from{*map, ram->guest_memory(), ports, *irq, *chipset, *run_state, disks, host,
+                        *pci};
   TRY(boot, GuestBoot::create(config, from));
   return boot->power_on(vcpus[0], *vcpu_template);
 }

@@ -32,7 +32,12 @@ Result<std::unique_ptr<PciDevices>> PciDevices::create(const MachineConfig& conf
   std::unique_ptr<PciDevices> pci(new PciDevices);
   TRY_VOID(pci->add_bridge(parts));
   for (unsigned i = 0; i < disks.size(); ++i) {
-    if (disks[i]->config().attach) TRY_VOID(pci->add_disk(config, *disks[i], i, parts));
+    std::optional<uint8_t> function;
+    if (disks[i]->config().attach) {
+      function = static_cast<uint8_t>(pci->slots() << 3);
+      TRY_VOID(pci->add_disk(config, *disks[i], i, parts));
+    }
+    pci->disk_functions_.push_back(function);
   }
   for (unsigned i = 0; i < config.rng_devices; ++i)
     TRY_VOID(pci->add_rng(i, disks, parts));

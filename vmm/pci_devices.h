@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "devices/core/bus.h"
@@ -42,6 +43,8 @@ class PciDevices {
 
   // Slots 0 to this number minus one are taken: the bridge and the devices behind it.
   unsigned slots() const { return static_cast<unsigned>(transports_.size()) + 1; }
+  // Slot << 3 | function of the device that serves disk `number`; none if no device does.
+  std::optional<uint8_t> disk_function(size_t number) const { return disk_functions_[number]; }
 
   // Power-on state. No vCPU runs.
   Result<void> reset();
@@ -62,6 +65,7 @@ class PciDevices {
   std::unique_ptr<pci::HostBridge> bridge_;
   std::vector<std::unique_ptr<virtio::Device>> devices_;
   std::vector<std::unique_ptr<virtio::PciTransport>> transports_;
+  std::vector<std::optional<uint8_t>> disk_functions_;
 };
 
 }  // namespace calf::vmm

@@ -205,6 +205,11 @@ class CommandLine(GuestTest):
         corrupt.write_bytes(image)
         self.assertIn("Active L1 table offset invalid", self.refused(corrupt))
         self.assertIn("No such file", self.refused(self.folder / "missing.qcow2"))
+        base = self.folder / "base.qcow2"
+        run(Build.img(), "create", "-q", "-f", "qcow2", base, "16M")
+        orphan = self.overlay("orphan.qcow2", base)
+        base.unlink()
+        self.assertIn(f"calf-img rebase -u -b NEW_PLACE -F FORMAT {orphan}", self.refused(orphan))
         self.assertIn("did you mean", self.refused("-kernal", "x"))
         empty = self.folder / "empty.raw"
         empty.write_bytes(bytes(1 << 20))
