@@ -71,6 +71,14 @@ Async<std::vector<uint64_t>> BitmapStore::load_table(const Item& item) {
   co_return table;
 }
 
+// Can the range hold bits or their table, and nothing else that is known of?
+bool BitmapStore::is_ours(ByteRange range) const {
+  const Geometry& g = state_.geometry();
+  const uint64_t file_end = align_up(state_.file.size(), g.cluster_size());
+  return g.is_cluster_aligned(range.offset) && range.offset < file_end &&
+         range.length <= file_end - range.offset && state_.parts->map.find(range) == 0;
+}
+
 // Each cluster of bits is read once, so the memory for them follows the size of the file.
 Async<> BitmapStore::load_pages(Item& item, const std::vector<uint64_t>& table) {
   const Geometry& g = state_.geometry();
@@ -82,7 +90,7 @@ Async<> BitmapStore::load_pages(Item& item, const std::vector<uint64_t>& table) 
       continue;
     }
     const uint64_t offset = table[i];
-    if (!g.is_cluster_aligned(offset) || offset >= state_.file.size()) {
+    if (!is_ours({offset, g.cluster_size()})) {
       co_return make_error(ErrorKind::kCorrupt, "Table entry {} of bitmap '{}' is invalid: {:#x}",
                            i, item.name(), offset);
     }
@@ -110,6 +118,10 @@ Async<> BitmapStore::load_bits(Item& item) {
   if (item.entry.table_entries != empty.page_count()) {
     co_return make_error(ErrorKind::kCorrupt, "The table of bitmap '{}' has {} entries, not {}",
                          item.name(), item.entry.table_entries, empty.page_count());
+  }
+  if (item.entry.table_entries != 0 && !is_ours(item.entry.table())) {
+    co_return make_error(ErrorKind::kCorrupt, "The table of bitmap '{}' cannot be at {:#x}",
+                         item.name(), item.entry.table_offset);
   }
   CO_TRY(std::vector<uint64_t> table, co_await load_table(item));
   const auto used = [](uint64_t entry) { return entry > format::kBitmapAllOnes; };
@@ -231,7 +243,9 @@ Result<void> BitmapStore::add(const std::string& name, unsigned granularity_bits
 
 void BitmapStore::discard_old(const Item& item) {
   if (!item.disk_index) return;
-  if (item.entry.table_entries != 0) old_.push_back(item.entry.table());
+  if (item.entry.table_entries != 0 && is_ours(item.entry.table())) {
+    old_.push_back(item.entry.table());
+  }
   for (uint64_t offset : item.clusters)
     old_.push_back({offset, state_.geometry().cluster_size()});
 }

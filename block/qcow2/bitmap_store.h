@@ -86,6 +86,7 @@ class BitmapStore {
 
   Item* find_item(std::string_view name);
   Result<Item*> find_consistent(std::string_view name);
+  bool is_ours(ByteRange range) const;
   Async<> load_bits(Item& item);
   Async<std::vector<uint64_t>> load_table(const Item& item);
   Async<> load_pages(Item& item, const std::vector<uint64_t>& table);

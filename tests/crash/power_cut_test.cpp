@@ -189,6 +189,7 @@ struct Shape {
   unsigned version;
   bool lazy;
   bool with_base;
+  bool extended_l2 = false;
 };
 
 class PowerCutTest : public testing::TestWithParam<Shape> {};
@@ -204,6 +205,7 @@ TEST_P(PowerCutTest, NothingFlushedIsLostAtAnyPoint) {
     options.cluster_size = shape.cluster_size;
     options.refcount_bits = shape.refcount_bits;
     options.lazy_refcounts = shape.lazy;
+    options.extended_l2 = shape.extended_l2;
     options.size = 96 << 10;
     PowerCut cut(seed * 1000 + shape.cluster_size);
     cut.record(options, shape.with_base, 30);
@@ -219,6 +221,7 @@ INSTANTIATE_TEST_SUITE_P(Shapes, PowerCutTest,
                                          Shape{"version2", 1024, 16, 2, false, true},
                                          Shape{"one_bit", 1024, 1, 3, false, false},
                                          Shape{"usual", 4096, 16, 3, false, true},
+                                         Shape{"subclusters", 16384, 16, 3, false, true, true},
                                          Shape{"lazy", 1024, 16, 3, true, true}),
                          [](const auto& test_info) { return std::string(test_info.param.name); });
 
