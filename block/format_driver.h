@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "block/crypto/secret_store.h"
 #include "block/image_lock.h"
 #include "block/io/executor.h"
 #include "block/node.h"
@@ -32,6 +33,8 @@ struct FormatOptions {
   bool info_only = false;
   // Damage that a check reports is no error.
   bool for_check = false;
+  // Where a passphrase named in the description is found. May be null.
+  const crypto::SecretStore* secrets = nullptr;
   // May be null.
   MessageSink message;
   // The user's options for this node. The driver takes out those that it knows; what it leaves is

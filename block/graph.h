@@ -18,6 +18,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "block/cache_mode.h"
 #include "block/format_driver.h"
@@ -57,6 +58,8 @@ struct OpenSpec {
   bool share_raw = false;
   bool info_only = false;
   bool for_check = false;
+  // Where the options of nodes find the passphrases that they name; outlives the call. May be null.
+  const crypto::SecretStore* secrets = nullptr;
   // Receives the warning about a guessed raw format and the engines' messages. May be null.
   MessageSink message;
 };

@@ -202,6 +202,7 @@ Async<OpenedFormat> LayerOpener::open_format(const FormatDriver& driver, std::un
       return open_beside(path, std::move(recorded), inherited);
     };
   }
+  options.secrets = spec_.secrets;
   CO_TRY(OpenedFormat opened, co_await driver.open(executor_, std::move(file), std::move(options)));
   Result<void> known = refuse_rest(*description, driver.name(), true);
   if (!known.ok()) {

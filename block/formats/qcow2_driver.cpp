@@ -8,6 +8,14 @@
 namespace calf::block {
 namespace {
 
+// encrypt.format says nothing that the image does not; it is compared all the same.
+Result<crypto::PassphraseSource> take_passphrase(const FormatOptions& options) {
+  TRY(auto format, options.description->take_choice("encrypt.format", {"aes", "luks"}));
+  (void)format;
+  return crypto::named_passphrase(options.secrets,
+                                  options.description->take_text("encrypt.key-secret"));
+}
+
 class Qcow2Driver final : public FormatDriver {
  public:
   const char* name() const override { return "qcow2"; }
@@ -19,10 +27,11 @@ class Qcow2Driver final : public FormatDriver {
 
   Async<OpenedFormat> open(Executor& executor, std::unique_ptr<Node> file,
                            FormatOptions options) const override {
+    qcow2::OpenOptions open_options;
     if (options.description != nullptr) {
       CO_TRY_VOID(take_qcow2_runtime_options(options.description));
+      CO_TRY(open_options.passphrase, take_passphrase(options));
     }
-    qcow2::OpenOptions open_options;
     open_options.writable = options.writable;
     open_options.info_only = options.info_only;
     open_options.for_check = options.for_check;

@@ -35,6 +35,8 @@ Async<> Census::run() {
   count_region(refcounts.table_offset(),
                uint64_t{header.refcount_table_clusters} << g_.cluster_bits, 1);
   CO_TRY_VOID(co_await count_bitmaps());
+  CO_TRY(auto encryption, encryption_header_place(header, state_.file.size()));
+  if (encryption) count_region(encryption->offset, encryption->length, 1);
   co_return co_await count_refcount_blocks();
 }
 

@@ -52,10 +52,10 @@ Async<> CowWrite::run() {
   const uint64_t end = offset_ + data_.size();
   uint64_t head = offset_ - written_.offset;
   uint64_t tail = written_.end() - end;
-  if (target_.fresh && part_reads_zero(state_, first_, {written_.offset, head})) head = 0;
-  if (target_.fresh && (part_reads_zero(state_, last_, {end, tail}) || end >= state_.size)) {
-    tail = 0;
-  }
+  // Encrypted zeroes are not zeroes.
+  const bool fresh = target_.fresh && !state_.guest_data.encrypted();
+  if (fresh && part_reads_zero(state_, first_, {written_.offset, head})) head = 0;
+  if (fresh && (part_reads_zero(state_, last_, {end, tail}) || end >= state_.size)) tail = 0;
 
   std::vector<Async<>> reads;
   head_ = AlignedBuffer(head);
@@ -72,14 +72,15 @@ Async<> CowWrite::run() {
     CO_TRY_VOID(co_await all_succeed(state_.executor, std::move(reads)));
   }
 
+  const uint64_t first = offset_ - head;
   const uint64_t place = target_.host.offset + g.in_cluster(offset_) - head;
-  if (head == 0 && tail == 0) co_return co_await state_.data().write(place, data_);
+  if (head == 0 && tail == 0) co_return co_await state_.guest_data.write(first, place, data_);
   std::vector<iovec> parts;
   if (head != 0) parts.push_back({head_.data(), head});
   data_.for_each([&](uint8_t* bytes, size_t size) { parts.push_back({bytes, size}); });
   if (tail != 0) parts.push_back({tail_.data(), tail});
   IoSlice all(parts, 0, head + data_.size() + tail);
-  co_return co_await state_.data().write(place, all);
+  co_return co_await state_.guest_data.write(first, place, all);
 }
 
 }  // namespace calf::qcow2

@@ -83,6 +83,12 @@ struct FeatureName {
 };
 static_assert(sizeof(FeatureName) == 48);
 
+struct EncryptionExtension {
+  be64 offset;
+  be64 length;
+};
+static_assert(sizeof(EncryptionExtension) == 16);
+
 struct BitmapsExtension {
   be32 count;
   be32 reserved;

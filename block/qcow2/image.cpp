@@ -14,15 +14,9 @@ Async<> failed(Error error) {
   co_return error;
 }
 
-// What this engine cannot do is refused by name, before anything is touched.
 Result<void> check_features(const Header& header, const OpenOptions& options) {
   if (options.writable && !options.for_check && header.has(format::kCorrupt)) {
     return make_error(ErrorKind::kCorrupt, "qcow2: Image is corrupt; cannot be opened read/write");
-  }
-  if (options.info_only) return {};
-  if (header.encryption != Encryption::kNone) {
-    return make_error(ErrorKind::kUnsupported, "Encrypted images ({}) are not supported",
-                      header.encryption == Encryption::kLuks ? "LUKS" : "AES");
   }
   return {};
 }
@@ -59,6 +53,9 @@ void fill_map(Image::State& state, const SnapshotTable& snapshots) {
   map.add_area(Area::kActiveL1, {header.l1_offset, uint64_t{header.l1_entries} * 8});
   map.add_area(Area::kRefcountTable, {header.refcount_table_offset,
                                       uint64_t{header.refcount_table_clusters} << g.cluster_bits});
+  if (auto place = encryption_header_place(header, file_size); place.ok() && *place) {
+    map.add_area(Area::kEncryptionHeader, **place);
+  }
   map.add_area(Area::kSnapshotTable, {header.snapshots_offset, snapshots.bytes});
   for (const SnapshotInfo& snapshot : snapshots.entries) {
     ByteRange l1{snapshot.l1_offset, uint64_t{snapshot.l1_entries} * 8};
@@ -165,6 +162,7 @@ Async<std::unique_ptr<Image>> Image::open(Executor& executor, std::unique_ptr<bl
   SnapshotTable snapshots;
   CO_TRY_VOID(co_await load_lists(*state, &snapshots));
   if (!state->options.info_only) CO_TRY_VOID(co_await load_parts(*state, snapshots));
+  CO_TRY_VOID(co_await open_encryption(*state));
 
   std::unique_ptr<Image> image(new Image(std::move(state)));
   State& s = *image->state_;
@@ -195,6 +193,7 @@ std::optional<std::string> Image::data_file_name() const {
 }
 void Image::set_data_file(std::unique_ptr<block::Node> data) {
   state_->data_file = std::make_unique<HostFile>(std::move(data), state_->options.unsafe_no_flush);
+  state_->guest_data.set_file(*state_->data_file);
   if (state_->parts) state_->parts->write_back.set_data_file(state_->data_file.get());
 }
 block::Node& Image::data_file() const {
@@ -231,6 +230,7 @@ ImageInfo Image::info() const {
   info.refcount_bits = header.geometry.refcount_bits();
   info.compression = header.compression;
   info.encryption = header.encryption;
+  info.luks = state_->luks;
   info.lazy_refcounts = (header.compatible & format::kLazyRefcounts) != 0;
   info.dirty = header.has(format::kDirty);
   info.corrupt = header.has(format::kCorrupt);
@@ -248,6 +248,7 @@ ImageInfo Image::info() const {
 Async<> Image::read(uint64_t offset, IoSlice to) {
   Result<void> inside = state_->check_range(offset, to.size());
   if (!inside.ok()) return failed(std::move(inside.error()));
+  if (state_->encrypted) return state_->encrypted->sectors().read(offset, to);
   return read_guest(*state_, offset, to);
 }
 
@@ -256,7 +257,9 @@ Async<> Image::write(uint64_t offset, IoSlice from, block::WriteFlags flags) {
   CO_TRY_VOID(state_->check_writable());
   ByteRange changing{offset, from.size()};
   CO_TRY_VOID(co_await state_->bitmaps.before_write(changing));
-  Result<void> written = co_await write_guest(*state_, offset, from);
+  Async<> work = state_->encrypted ? state_->encrypted->sectors().write(offset, from)
+                                   : write_guest(*state_, offset, from);
+  Result<void> written = co_await work;
   if (!written.ok()) co_return co_await settle(*state_, std::move(written));
   if (flags.fua) co_return co_await flush();
   co_return written;
@@ -265,6 +268,10 @@ Async<> Image::write(uint64_t offset, IoSlice from, block::WriteFlags flags) {
 Async<> Image::write_compressed(uint64_t offset, IoSlice from) {
   CO_TRY_VOID(state_->check_range(offset, from.size()));
   CO_TRY_VOID(state_->check_writable());
+  if (state_->guest_data.encrypted()) {
+    co_return make_error(ErrorKind::kUnsupported,
+                         "Compression and encryption not supported at the same time");
+  }
   const uint64_t cluster = state_->geometry().cluster_size();
   if (!is_aligned(offset, cluster) || from.empty() || from.size() > cluster ||
       (from.size() < cluster && offset + from.size() != state_->size)) {
@@ -282,7 +289,9 @@ Async<> Image::write_zeroes(ByteRange range, block::ZeroFlags flags) {
   CO_TRY_VOID(state_->check_writable());
   if (range.empty()) co_return Result<void>();
   CO_TRY_VOID(co_await state_->bitmaps.before_write(range));
-  Result<void> done = co_await zero_guest(*state_, range, flags.may_unmap);
+  Async<> work = state_->encrypted ? state_->encrypted->sectors().write_zeroes(range, flags)
+                                   : zero_guest(*state_, range, flags.may_unmap);
+  Result<void> done = co_await work;
   if (!done.ok()) co_return co_await settle(*state_, std::move(done));
   if (flags.fua) co_return co_await flush();
   co_return done;

@@ -10,8 +10,8 @@
 // durable after flush(); until then new mappings live in memory only.
 //
 // Spec: QEMU docs/interop/qcow2. Versions 2 and 3, every cluster size and refcount width, zlib and
-// zstd, extended L2 entries, external data files. Refused by name at open (info_only images
-// excepted): encryption. Persistent bitmaps record what is written (bitmap_store.h).
+// zstd, extended L2 entries, external data files, encryption by LUKS and by the legacy AES.
+// Persistent bitmaps record what is written (bitmap_store.h).
 #pragma once
 
 #include <functional>
@@ -21,6 +21,7 @@
 #include <string_view>
 #include <vector>
 
+#include "block/crypto/secret_store.h"
 #include "block/io/executor.h"
 #include "block/node.h"
 #include "block/qcow2/image_info.h"
@@ -42,6 +43,9 @@ struct OpenOptions {
   bool unsafe_no_flush = false;
   // Upper bound of cached L2 and refcount tables, in bytes each.
   uint64_t cache_bytes = uint64_t{32} << 20;
+  // Asked for the passphrase of an encrypted image. Null: none was named, which is an error unless
+  // data is left alone.
+  crypto::PassphraseSource passphrase;
   // May be null.
   MessageSink message;
 };

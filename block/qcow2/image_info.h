@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "block/crypto/luks_header.h"
+
 namespace calf::qcow2 {
 
 enum class Compression : uint8_t { kZlib = 0, kZstd = 1 };
@@ -50,6 +52,8 @@ struct ImageInfo {
   unsigned refcount_bits = 16;
   Compression compression = Compression::kZlib;
   Encryption encryption = Encryption::kNone;
+  // Of Encryption::kLuks.
+  std::optional<crypto::LuksHeader> luks;
   bool lazy_refcounts = false;
   bool dirty = false;
   bool corrupt = false;

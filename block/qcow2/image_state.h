@@ -9,6 +9,8 @@
 #include "block/qcow2/bitmap_store.h"
 #include "block/qcow2/compressed_reader.h"
 #include "block/qcow2/compression.h"
+#include "block/qcow2/encryption.h"
+#include "block/qcow2/guest_data.h"
 #include "block/qcow2/header_file.h"
 #include "block/qcow2/health.h"
 #include "block/qcow2/host_file.h"
@@ -53,6 +55,7 @@ struct Image::State {
       : executor(ex),
         options(std::move(opts)),
         file(std::move(node), options.unsafe_no_flush),
+        guest_data(ex, file),
         header(ex, file),
         health(options.message, options.writable),
         bitmaps(*this) {}
@@ -62,6 +65,7 @@ struct Image::State {
   HostFile file;
   // External data file, if the image has one (and it is wanted).
   std::unique_ptr<HostFile> data_file;
+  GuestData guest_data;
   HeaderFile header;
   Health health;
   std::vector<SnapshotInfo> snapshots;
@@ -70,6 +74,9 @@ struct Image::State {
   block::Limits limits;
   std::unique_ptr<block::Node> backing;
   std::unique_ptr<Parts> parts;
+  // Of encrypted images.
+  std::optional<crypto::LuksHeader> luks;
+  std::unique_ptr<EncryptedGuest> encrypted;
   uint64_t size = 0;
   bool header_says_corrupt = false;
 

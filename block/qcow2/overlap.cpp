@@ -7,10 +7,15 @@ namespace calf::qcow2 {
 
 std::string_view area_name(uint16_t mask) {
   static constexpr std::pair<Area, std::string_view> kNames[] = {
-      {Area::kHeader, "qcow2_header"},          {Area::kActiveL1, "active L1 table"},
-      {Area::kActiveL2, "active L2 table"},     {Area::kRefcountTable, "refcount table"},
-      {Area::kRefcountBlock, "refcount block"}, {Area::kSnapshotTable, "snapshot table"},
-      {Area::kInactiveL1, "inactive L1 table"}, {Area::kBitmapDirectory, "bitmap directory"},
+      {Area::kHeader, "qcow2_header"},
+      {Area::kActiveL1, "active L1 table"},
+      {Area::kActiveL2, "active L2 table"},
+      {Area::kRefcountTable, "refcount table"},
+      {Area::kRefcountBlock, "refcount block"},
+      {Area::kSnapshotTable, "snapshot table"},
+      {Area::kInactiveL1, "inactive L1 table"},
+      {Area::kBitmapDirectory, "bitmap directory"},
+      {Area::kEncryptionHeader, "encryption header"},
   };
   for (auto [area, name] : kNames) {
     if ((mask & static_cast<uint16_t>(area)) != 0) return name;

@@ -25,6 +25,7 @@ enum class Area : uint16_t {
   kSnapshotTable = 1 << 5,
   kInactiveL1 = 1 << 6,
   kBitmapDirectory = 1 << 7,
+  kEncryptionHeader = 1 << 8,
 };
 
 // The words of qemu-img for the lowest area in `mask`.

@@ -78,7 +78,7 @@ Async<> transfer(Image::State& state, L2Entry entry, ClusterKind kind, uint64_t 
     case ClusterKind::kUnallocated:
       return read_backing(state, offset, to);
     case ClusterKind::kData:
-      return state.data().read(entry.offset + in_cluster, to);
+      return state.guest_data.read(offset, entry.offset + in_cluster, to);
     case ClusterKind::kCompressed:
       return state.parts->compressed.read(entry, in_cluster, to);
     case ClusterKind::kZeroPlain:
@@ -194,9 +194,10 @@ Async<block::Extent> map_guest(Image::State& state, ByteRange range) {
   out.allocated = first.kind != ClusterKind::kUnallocated;
   out.zero = first.kind == ClusterKind::kZeroPlain || first.kind == ClusterKind::kZeroAlloc;
   out.data = first.kind == ClusterKind::kData || first.kind == ClusterKind::kCompressed;
-  out.encoded = first.kind == ClusterKind::kCompressed;
+  const bool encrypted = state.guest_data.encrypted();
+  out.encoded = first.kind == ClusterKind::kCompressed || (out.data && encrypted);
   // Kept for an unallocated subcluster too: qemu-img names the place.
-  if (first.entry.has_cluster() && first.kind != ClusterKind::kZeroPlain) {
+  if (first.entry.has_cluster() && first.kind != ClusterKind::kZeroPlain && !encrypted) {
     out.host_offset = first.entry.offset + g.in_cluster(range.offset);
     out.host_file = &state.data_name();
   }

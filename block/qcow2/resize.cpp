@@ -80,6 +80,29 @@ Async<> clear_new_clusters(Image::State& state, ByteRange range) {
   return state.data().write_zeroes(range);
 }
 
+// Zeroes in the file are not zeroes of an encrypted disk. Version 3 says so in the entry.
+bool needs_encrypted_zeroes(const Image::State& state) {
+  return state.guest_data.encrypted() && state.geometry().version < 3;
+}
+
+Async<> write_encrypted_zeroes(Image::State& state, uint64_t guest, ByteRange host) {
+  std::vector<uint8_t> zeroes(state.geometry().cluster_size());
+  FlatIo io(std::span<const uint8_t>{zeroes});
+  for (uint64_t at = 0; at < host.length; at += zeroes.size())
+    CO_TRY_VOID(co_await state.guest_data.write(guest + at, host.offset + at, io.slice()));
+  co_return Result<void>();
+}
+
+// The entry of a cluster that was `old` and now has its place.
+L2Entry preallocated(const Image::State& state, const L2Entry& old, uint64_t place) {
+  // Subclusters wait for their first write, as the backing node may have something there.
+  if (state.geometry().extended_l2) return L2Entry::at(place, true, 0, old.zero_mask);
+  if (state.guest_data.encrypted() && !needs_encrypted_zeroes(state)) {
+    return L2Entry::zero_alloc(place);
+  }
+  return L2Entry::data(place);
+}
+
 // Maps every cluster of `range` that has none.
 Async<> map_all(Image::State& state, ByteRange range) {
   const Geometry& g = state.geometry();
@@ -100,16 +123,16 @@ Async<> map_all(Image::State& state, ByteRange range) {
       }
       const uint64_t guest = at + (i << g.cluster_bits);
       CO_TRY(Allocator::Allocation made, co_await allocate_data(state, guest, n));
-      if (!made.fresh && !g.extended_l2)
+      if (needs_encrypted_zeroes(state)) {
+        CO_TRY_VOID(co_await write_encrypted_zeroes(state, guest, made.range));
+      } else if (!made.fresh && !g.extended_l2) {
         CO_TRY_VOID(co_await clear_new_clusters(state, made.range));
+      }
       n = made.range.length >> g.cluster_bits;
       for (uint64_t k = 0; k < n; ++k, ++i) {
         const uint64_t place = made.range.offset + (k << g.cluster_bits);
         const L2Entry old = parts.mapping.entry(view, i);
-        // Subclusters wait for their first write, as the backing node may have something there.
-        parts.mapping.set(
-            view, i,
-            g.extended_l2 ? L2Entry::at(place, true, 0, old.zero_mask) : L2Entry::data(place));
+        parts.mapping.set(view, i, preallocated(state, old, place));
       }
     }
     at += count << g.cluster_bits;

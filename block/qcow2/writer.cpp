@@ -56,7 +56,7 @@ Async<uint64_t> write_in_place(Image::State& state, uint64_t offset, IoSlice fro
   if (done == 0) co_return uint64_t{0};
   view = {};
   uint64_t target = first.offset + g.in_cluster(offset);
-  CO_TRY_VOID(co_await state.data().write(target, from.slice(0, done)));
+  CO_TRY_VOID(co_await state.guest_data.write(offset, target, from.slice(0, done)));
   co_return done;
 }
 

@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "block/base/result.h"
+#include "block/crypto/secret_store.h"
 #include "block/format_driver.h"
 #include "block/io/executor.h"
 
@@ -32,12 +33,18 @@ void put_error(fmt::format_string<Args...> format, Args&&... args) {
 
 class Context {
  public:
-  // Both outlive the context.
-  Context(std::string program, Executor& used_executor, const block::FormatTable& known_formats)
-      : executor(used_executor), formats(known_formats), program_(std::move(program)) {}
+  // All outlive the context.
+  Context(std::string program, Executor& used_executor, const block::FormatTable& known_formats,
+          crypto::SecretStore& defined_secrets)
+      : executor(used_executor),
+        formats(known_formats),
+        secrets(defined_secrets),
+        program_(std::move(program)) {}
 
   Executor& executor;
   const block::FormatTable& formats;
+  // What --object defined so far.
+  crypto::SecretStore& secrets;
 
   // The base name of argv[0].
   const std::string& program() const { return program_; }

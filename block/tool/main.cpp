@@ -80,7 +80,8 @@ int main(int argc, char** argv) {
     return kExitFailure;
   }
   block::FormatTable formats = block::known_formats();
-  Context context(program, **executor, formats);
+  crypto::SecretStore secrets;
+  Context context(program, **executor, formats, secrets);
   int code = run(context, argc, argv);
   bool lost = std::fflush(stdout) != 0 || std::ferror(stdout) != 0;
   if (lost && code == kExitOk) {

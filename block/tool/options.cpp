@@ -2,10 +2,39 @@
 
 #include <getopt.h>
 
+#include <algorithm>
+
 #include "block/tool/help.h"
 #include "block/tool/option_list.h"
 
 namespace calf::img {
+namespace {
+
+Result<void> define_secret(const Context& context, const OptionList& list) {
+  for (const auto& [name, value] : list.items()) {
+    static constexpr std::string_view kKnown[] = {"qom-type", "id",    "data", "file",
+                                                  "format",   "keyid", "iv"};
+    if (std::find(std::begin(kKnown), std::end(kKnown), name) == std::end(kKnown)) {
+      return make_error(ErrorKind::kInvalid, "Parameter '{}' is unexpected", name);
+    }
+  }
+  crypto::SecretDefinition secret;
+  std::optional<std::string> id = list.get("id");
+  if (!id) return make_error(ErrorKind::kInvalid, "Parameter 'id' is missing");
+  secret.id = std::move(*id);
+  secret.data = list.get("data");
+  secret.file = list.get("file");
+  secret.key_id = list.get("keyid");
+  secret.iv = list.get("iv");
+  const std::string format = list.get("format").value_or("raw");
+  if (format != "raw" && format != "base64") {
+    return make_error(ErrorKind::kInvalid, "Parameter 'format' does not accept value '{}'", format);
+  }
+  secret.base64 = format == "base64";
+  return context.secrets.define(secret);
+}
+
+}  // namespace
 
 Operands parse_options(const Context& context, int argc, char** argv,
                        std::span<const Option> options,
@@ -70,11 +99,10 @@ std::optional<int> check_object(const Context& context, const std::string& defin
         "  iv=<string>\n  keyid=<string>\n");
     return kExitOk;
   }
-  if (!list->get("id")) {
-    context.error("Parameter 'id' is missing");
-    return kExitFailure;
-  }
-  return std::nullopt;
+  Result<void> defined = define_secret(context, *list);
+  if (defined.ok()) return std::nullopt;
+  context.error(defined.error());
+  return kExitFailure;
 }
 
 }  // namespace calf::img

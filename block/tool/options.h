@@ -42,8 +42,8 @@ Operands parse_options(
     const Context& context, int argc, char** argv, std::span<const Option> options,
     const std::function<std::optional<int>(int code, std::string value)>& handle);
 
-// Checks the definition of an object. Only secrets exist; nothing here uses one yet, so it is taken
-// and not kept. An exit code if the subcommand ends here.
+// Takes the definition of an object: only secrets exist, kept in context.secrets. An exit code if
+// the subcommand ends here.
 std::optional<int> check_object(const Context& context, const std::string& definition);
 
 }  // namespace calf::img
