@@ -10,17 +10,19 @@ import sys
 
 BASE = {"block/base"}
 IO = BASE | {"block/io"}
-NODE = IO | {"block"}
+NODE = IO | {"block", "block/crypto"}
 # folder -> folders it may include from, besides itself
 ALLOWED = {
     "block/base": set(),
     "block/io": BASE,
-    "block": IO,
+    "block": IO | {"block/crypto"},
+    "block/crypto": IO,
+    "block/luks": NODE,
     "block/qcow2": NODE,
     "block/vmdk": NODE,
-    "block/formats": NODE | {"block/qcow2", "block/vmdk"},
+    "block/formats": NODE | {"block/qcow2", "block/luks", "block/vmdk"},
     "block/ops": NODE | {"block/qcow2", "block/formats"},
-    "block/tool": NODE | {"block/qcow2", "block/vmdk", "block/formats", "block/ops"},
+    "block/tool": NODE | {"block/qcow2", "block/luks", "block/vmdk", "block/formats", "block/ops"},
     "devices": IO,
     "devices/virtio": IO | {"devices", "block"},
     "firmware": NODE | {"devices"},
