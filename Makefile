@@ -9,6 +9,7 @@
 #   make bench       figures beside QEMU's; ROW=name for one
 #   make lint        format, layers, headers alone, coroutine rules, clang-tidy
 #   make fuzz        each fuzz target for a minute (FUZZ_SECONDS=)
+#   make test-long   10,000 damaged images through every subcommand, crash tests with more seeds
 #   make test-asan test-tsan test-clang    the same tests under sanitizers, the other compiler
 #   make install     programs, man pages, completion below PREFIX (DESTDIR is honoured)
 
@@ -20,7 +21,7 @@ IOTESTS ?=
 RELEASE := build/release
 
 .DEFAULT_GOAL := build
-.PHONY: deps build guests linux-guest test test-iotests test-asan test-tsan test-clang demo demo-linux bench lint fuzz install clean
+.PHONY: deps build guests linux-guest test test-iotests test-long test-asan test-tsan test-clang demo demo-linux bench lint fuzz install clean
 
 deps:
 	@scripts/deps.sh packages.txt
@@ -38,6 +39,10 @@ test: build linux-guest
 
 test-iotests: build
 	@tests/iotests/run.py $(RELEASE)/bin/calf-img $(IOTESTS)
+
+test-long: build
+	@$(RELEASE)/tests/hostile/mutation_run --images 10000 --jobs $(JOBS)
+	@QCOW2_CRASH_SEEDS=40 QCOW2_MODEL_RUNS=2000 scripts/run_tests.sh $(RELEASE) 'model|crash'
 
 test-asan: deps
 	@cmake --preset asan > /dev/null
