@@ -46,6 +46,10 @@ void limit(int resource, rlim_t value) {
   setrlimit(resource, &both);
 }
 
+// No subcommands: what a failure looks like.
+constexpr const char* kCrash = "!crash";
+constexpr const char* kEat = "!eat";
+
 // The child: never returns.
 [[noreturn]] void run_here(const Words& words, bool limited) {
   int null = open("/dev/null", O_RDWR);
@@ -61,6 +65,11 @@ void limit(int resource, rlim_t value) {
     limit(RLIMIT_FSIZE, kLargestFile);
     if (kLimitMemory) limit(RLIMIT_AS, kMemory);
     alarm(kWallSeconds);
+  }
+  if (words[0] == kCrash) std::abort();
+  if (words[0] == kEat) {
+    std::vector<uint8_t> meal(2 * kMemory, 1);
+    _exit(meal.back() == 1 ? 0 : 1);
   }
   auto executor = Executor::create();
   if (!executor.ok()) _exit(125);
@@ -105,6 +114,11 @@ std::string failure(int status) {
   const int signal = WTERMSIG(status);
   if (signal == SIGALRM || signal == SIGXCPU || signal == SIGKILL) return "hangs";
   return strsignal(signal);
+}
+
+bool failures_are_seen() {
+  return !failure(run_command({kCrash}, true)).empty() &&
+         (!kLimitMemory || !failure(run_command({kEat}, true)).empty());
 }
 
 // Before the image's words, and after.
@@ -252,6 +266,10 @@ Options parse(int argc, char** argv) {
 
 int run(const Options& options, const std::string& folder) {
   const auto begin = std::chrono::steady_clock::now();
+  if (!failures_are_seen()) {
+    fmt::print("a crash or an allocation beyond the limit would go unnoticed\n");
+    return 1;
+  }
   Run all(folder, options);
   if (!all.has_seeds()) {
     fmt::print("no seed could be made\n");
