@@ -236,6 +236,7 @@ Async<> FileNode::transfer(bool is_write, uint64_t offset, IoSlice data, int rw_
     int64_t n = 0;
     if (is_write) {
       n = co_await executor_.writev(fd_.get(), vectors, count, position, rw_flags);
+      holes_.forget();
     } else {
       n = co_await executor_.readv(fd_.get(), vectors, count, position);
     }
@@ -364,6 +365,7 @@ Async<> FileNode::fallocate(int mode, ByteRange range) {
   int64_t r = -EINTR;
   while (r == -EINTR)
     r = co_await executor_.fallocate(fd_.get(), mode, range.offset, range.length);
+  holes_.forget();
   if (r < 0) co_return Error::from_errno(static_cast<int>(-r));
   co_return Result<void>();
 }
@@ -478,39 +480,13 @@ Async<Extent> FileNode::map(ByteRange range) {
   extent.data = true;
   extent.host_offset = range.offset;
   extent.host_file = &name_;
-  if (block_device_ || !can_seek_data_) co_return extent;
-
-  struct Seek {
-    off_t data;
-    off_t hole;
-    int error;
-  };
-  int fd = fd_.get();
-  off_t start = static_cast<off_t>(range.offset);
-  Seek seek = co_await executor_.offload([fd, start] {
-    Seek s{::lseek(fd, start, SEEK_DATA), -1, 0};
-    if (s.data < 0) {
-      s.error = errno;
-    } else if (s.data == start) {
-      s.hole = ::lseek(fd, start, SEEK_HOLE);
-      if (s.hole < 0) s.error = errno;
-    }
-    return s;
-  });
-  uint64_t end = range.end();
-  if (seek.data < 0 && seek.error != ENXIO) {
-    can_seek_data_ = seek.error != EINVAL && seek.error != EOPNOTSUPP;
-    co_return extent;  // all of it may be data
-  }
-  if (seek.data == start) {
-    if (seek.hole > start) end = std::min(end, static_cast<uint64_t>(seek.hole));
-  } else {
-    // A hole up to the next data, or up to the end of the file (ENXIO).
-    extent.data = false;
-    extent.zero = true;
-    if (seek.data > start) end = std::min(end, static_cast<uint64_t>(seek.data));
-  }
-  extent.range.length = end - range.offset;
+  if (block_device_) co_return extent;
+  CO_TRY(std::optional<FileStretch> stretch,
+         co_await holes_.at(executor_, fd_.get(), range.offset));
+  if (!stretch) co_return extent;  // all of it may be data
+  extent.data = !stretch->hole;
+  extent.zero = stretch->hole;
+  extent.range.length = std::min(range.length, stretch->range.length);
   co_return extent;
 }
 
@@ -528,6 +504,7 @@ Async<> FileNode::truncate(uint64_t size, Preallocation preallocation) {
   int fd = fd_.get();
   int error = co_await executor_.offload(
       [fd, size] { return ::ftruncate(fd, static_cast<off_t>(size)) == 0 ? 0 : errno; });
+  holes_.forget();
   if (error != 0) co_return Error::from_errno(error, "Failed to resize the file");
   size_ = size;
   if (size <= old_size || preallocation == Preallocation::kOff) co_return Result<void>();

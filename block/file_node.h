@@ -27,6 +27,7 @@
 
 #include "block/base/fd.h"
 #include "block/cache_mode.h"
+#include "block/file_holes.h"
 #include "block/image_lock.h"
 #include "block/io/aligned_buffer.h"
 #include "block/io/executor.h"
@@ -123,7 +124,7 @@ class FileNode final : public Node {
   std::optional<Error> flush_error_;
   bool can_zero_range_ = true;
   bool can_punch_ = true;
-  bool can_seek_data_ = true;
+  FileHoles holes_;
 
   std::list<Busy> busy_;
   WaitQueue busy_changed_;

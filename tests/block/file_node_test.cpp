@@ -182,6 +182,11 @@ TEST_P(FileNodeTest, MapsDataAndHoles) {
   auto tail = executor_->run(node->map({400000, 600000}));
   EXPECT_EQ(tail->range, (ByteRange{400000, 600000}));
   EXPECT_TRUE(tail->zero);
+  // What was found is kept, but not beyond a change.
+  ASSERT_TRUE(write(*node, 524288, std::string(4096, 'y')).ok());
+  EXPECT_TRUE(executor_->run(node->map({524288, 4096}))->data);
+  ASSERT_TRUE(executor_->run(node->write_zeroes({524288, 4096}, {.may_unmap = true})).ok());
+  EXPECT_TRUE(executor_->run(node->map({524288, 4096}))->zero);
 }
 
 TEST_P(FileNodeTest, DiscardPunchesOnlyWhenAsked) {
