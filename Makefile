@@ -6,7 +6,7 @@
 #   make test-iotests  QEMU's own tests of qemu-img with calf-img in its place (fetched on first use)
 #   make demo        four guests at once from one compressed, write-protected base image
 #   make demo-linux  the same with Linux, booted by SYSLINUX from the disk's MBR
-#   make bench       figures beside QEMU's; ROW=name for one
+#   make bench       figures beside QEMU's and the host's limits; ROW=pattern for some, FULL=1 for the large files
 #   make lint        format, layers, headers alone, coroutine rules, clang-tidy
 #   make fuzz        each fuzz target for a minute (FUZZ_SECONDS=)
 #   make test-long   10,000 damaged images through every subcommand, crash tests with more seeds
@@ -17,6 +17,7 @@ PREFIX ?= /usr/local
 JOBS ?= $(shell nproc)
 FUZZ_SECONDS ?= 60
 ROW ?=
+FULL ?=
 IOTESTS ?=
 RELEASE := build/release
 
@@ -66,7 +67,7 @@ demo-linux: build linux-guest
 	@scripts/demo_linux.sh $(RELEASE)
 
 bench: build
-	@tests/bench/bench.py $(RELEASE) $(if $(ROW),--row $(ROW)) --json $(RELEASE)/bench.json
+	@tests/bench/bench.py $(RELEASE) $(if $(ROW),--row "$(ROW)") $(if $(FULL),--full) --json $(RELEASE)/bench.json
 
 lint: deps
 	@scripts/lint.sh

@@ -1,194 +1,72 @@
 #!/usr/bin/env python3
-"""Measures calf beside QEMU, interleaved, in one run; prints min, median, max and the ratio of the medians.
+"""Measures calf beside QEMU and beside what the host itself can do, interleaved, in one run.
 
-usage: bench.py BUILD [--row NAME] [--runs N] [--json FILE] [--list]
+usage: bench.py BUILD [--row PATTERN] [--runs N] [--full] [--json FILE] [--list] [--work FOLDER]
 
-A row is a list of contestants; each contestant is run in turn, RUNS times, after one run that is not counted. A peer that is
-not installed, or that fails on this host, is named and left out. Ratio: calf's median over QEMU's; below 1 is better, but for
-rates (marked "higher is better") it is the other way round.
+Prints min, median, max, CPU seconds and RSS of each contestant, and how many times better calf is (above 1: better) than each
+peer and than the limit. Quick runs use a quarter of the data and leave a few rows out. The files are made in a temporary
+folder below /var/tmp (a file system with O_DIRECT), or kept in --work.
 """
 import argparse
+import fnmatch
 import json
 import os
 import pathlib
-import re
 import shutil
-import signal
-import statistics
-import subprocess
 import sys
 import tempfile
-import time
 
-QEMU = "qemu-system-x86_64"
-SCRIPTS = pathlib.Path(__file__).resolve().parents[2] / "scripts"
-
-
-class Failed(Exception):
-    pass
-
-
-def run(command, expect=0, timeout=120):
-    """Runs a command to its end; returns (seconds of wall time, its output)."""
-    start = time.monotonic()
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                          timeout=timeout)
-    wall = time.monotonic() - start
-    if expect is not None and done.returncode != expect:
-        raise Failed(f"{' '.join(map(str, command))}: exit {done.returncode}\n{done.stdout.decode(errors='replace')[-2000:]}")
-    return wall, done.stdout.decode(errors="replace")
-
-
-class Bench:
-    def __init__(self, build, work):
-        self.work = work
-        self.calf = build / "bin/calf"
-        self.img = build / "bin/calf-img"
-        self.guests = build / "tests/guests"
-        self.elf = self.guests / "guest.elf"
-        self.disk = self.guests / "guest.raw"
-
-    # ---- files, made once ----
-    def boot_disk(self, test):
-        """A qcow2 disk whose boot sector guest runs `test`."""
-        raw, image = self.work / f"{test}.raw", self.work / f"{test}.qcow2"
-        if not image.exists():
-            run([SCRIPTS / "guests/make_guest_disk.sh", self.disk, raw, "64M", f"test={test}"])
-            run([self.img, "convert", "-f", "raw", "-O", "qcow2", raw, image])
-        return image
-
-    def data_image(self):
-        """256 MiB of data in a qcow2 image, in the page cache."""
-        image = self.work / "data.qcow2"
-        if not image.exists():
-            raw = self.work / "data.raw"
-            with open(raw, "wb") as out:
-                for _ in range(256):
-                    out.write(os.urandom(1 << 20))
-            run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, image])
-            raw.unlink()
-        return image
-
-    # ---- what is measured; each returns one number ----
-    def start_to_exit(self, command):
-        # The guest's first act is a write of 0x10 to isa-debug-exit: (0x10 << 1) | 1.
-        return 1000 * run(command, expect=33)[0]
-
-    def io_rate(self, command, count):
-        output = run(command)[1]
-        return count / float(re.search(r"Run completed in ([0-9.]+) seconds", output)[1])
-
-    def memory_beyond_guest(self, command, ready, guest_bytes):
-        """PSS of the process less the guest RAM that it has touched, in MiB, when the guest's console shows `ready`."""
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        try:
-            for line in process.stdout:
-                if ready in line:
-                    break
-            else:
-                raise Failed(f"{' '.join(map(str, command))}: ended before its guest was ready")
-            total = touched = 0
-            size = 0
-            for line in pathlib.Path(f"/proc/{process.pid}/smaps").read_text().splitlines():
-                if match := re.match(r"([0-9a-f]+)-([0-9a-f]+) ", line):
-                    size = int(match[2], 16) - int(match[1], 16)
-                elif match := re.match(r"Pss:\s+(\d+) kB", line):
-                    total += int(match[1])
-                    if size >= guest_bytes // 2:
-                        touched += int(match[1])
-            return (total - touched) / 1024
-        finally:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-
-    # ---- rows: name -> (unit, higher is better, [(contestant, function)]) ----
-    def rows(self):
-        exit_device = ["-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"]
-        qemu = [QEMU, "-accel", "kvm", "-m", "128", "-nodefaults", "-display", "none", "-no-reboot"]
-        quiet = ["-serial", "null"]
-
-        def disk(image):
-            return ["-drive", f"file={image},format=qcow2,if=virtio,snapshot=on"]
-
-        def image_rows(name, cache, count):
-            arguments = ["bench", "-c", str(count), "-d", "32", "-S", "1069056", "-t", cache, "-f", "qcow2"]
-            return ("reads/s", True, [
-                (who, lambda p=program: self.io_rate([p, *arguments, self.data_image()], count))
-                for who, program in (("calf", self.img), ("QEMU", "qemu-img"))])
-
-        yield "boot-sector", ("ms", False, [
-            ("calf", lambda: self.start_to_exit([self.calf, "-m", "128", *quiet, *exit_device, *disk(self.boot_disk("exit"))])),
-            ("QEMU pc", lambda: self.start_to_exit([*qemu, "-M", "pc", *quiet, *exit_device, *disk(self.boot_disk("exit"))]))])
-        yield "kernel-entry", ("ms", False, [
-            ("calf", lambda: self.start_to_exit(
-                [self.calf, "-m", "128", *quiet, *exit_device, "-kernel", self.elf, "-append", "test=exit"])),
-            ("QEMU microvm", lambda: self.start_to_exit(
-                [*qemu, "-M", "microvm", *quiet, *exit_device, "-kernel", self.elf, "-append", "test=exit"]))])
-        idle = ["-kernel", str(self.elf), "-append", "test=idle"]
-        yield "memory", ("MiB", False, [
-            ("calf", lambda: self.memory_beyond_guest([self.calf, "-m", "128", "-serial", "stdio", *idle], b"idle", 128 << 20)),
-            ("QEMU microvm", lambda: self.memory_beyond_guest(
-                [*qemu, "-M", "microvm", "-serial", "stdio", *idle], b"idle", 128 << 20))])
-        yield "cached-read-4k", image_rows("cached-read-4k", "writeback", 200000)
-        yield "direct-read-4k", image_rows("direct-read-4k", "none", 40000)
-
-
-def measure(name, row, runs):
-    unit, higher, contestants = row
-    samples = {who: [] for who, _ in contestants}
-    for turn in range(runs + 1):
-        for who, function in contestants:
-            if samples[who] is None:
-                continue
-            try:
-                value = function()
-            except (Failed, OSError, subprocess.TimeoutExpired) as error:
-                if who == "calf":
-                    raise
-                print(f"  {name}: {who} left out: {error}", file=sys.stderr)
-                samples[who] = None
-                continue
-            if turn > 0:
-                samples[who].append(value)
-    result = {"row": name, "unit": unit, "higher-is-better": higher, "contestants": {}}
-    ours = statistics.median(samples["calf"])
-    for who, values in samples.items():
-        if not values:
-            continue
-        middle = statistics.median(values)
-        result["contestants"][who] = {"min": min(values), "median": middle, "max": max(values)}
-        ratio = f"{ours / middle:8.3f}" if who != "calf" else ""
-        print(f"{name:16} {who:14} {min(values):12.2f} {middle:12.2f} {max(values):12.2f} {unit:8} {ratio}", flush=True)
-    return result
+from guest_rows import QEMU, GuestRows
+from image_files import ImageFiles
+from image_rows import ImageRows
+from measuring import Failed, Runner, heading, measure
 
 
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("build", type=pathlib.Path)
-    parser.add_argument("--row")
-    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--row", default="*", help="names, with * and ?")
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--full", action="store_true")
     parser.add_argument("--json", type=pathlib.Path)
     parser.add_argument("--list", action="store_true")
+    parser.add_argument("--work", type=pathlib.Path)
     arguments = parser.parse_args()
-    for peer in (QEMU, "qemu-img"):
+    build = arguments.build.resolve()
+    for peer in (QEMU, "qemu-img", "qemu-io"):
         if shutil.which(peer) is None:
             print(f"SKIPPED: {peer} is not installed: its figures are missing below", file=sys.stderr)
-    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
-        print("SKIPPED: /dev/kvm is not usable: rows with guests will fail", file=sys.stderr)
-    with tempfile.TemporaryDirectory(prefix="calf-bench-") as work:
-        bench = Bench(arguments.build.resolve(), pathlib.Path(work))
-        rows = dict(bench.rows())
+    has_kvm = os.access("/dev/kvm", os.R_OK | os.W_OK)
+    if not has_kvm:
+        print("SKIPPED: /dev/kvm is not usable: no rows with guests", file=sys.stderr)
+    with tempfile.TemporaryDirectory(prefix="calf-bench-", dir="/var/tmp") as own:
+        work = arguments.work or pathlib.Path(own)
+        work.mkdir(exist_ok=True)
+        files = ImageFiles(build / "bin/calf-img", work.resolve(), 1024 if arguments.full else 256)
+        limits = build / "tests/bench/limits/bench_limits"
+        runner = Runner(limits)
+        rows = list(ImageRows(runner, build / "bin/calf-img", limits, files, arguments.full).rows())
+        if has_kvm:
+            rows += GuestRows(runner, build, limits, files).rows()
+        named = [row for row in rows if fnmatch.fnmatch(row.name, arguments.row)]
         if arguments.list:
-            print("\n".join(rows))
+            print("\n".join(row.name for row in rows))
             return 0
-        if arguments.row and arguments.row not in rows:
-            print(f"bench.py: no row '{arguments.row}'; there are: {', '.join(rows)}", file=sys.stderr)
+        if not named:
+            print(f"bench.py: no row '{arguments.row}'; there are:\n  " + "\n  ".join(r.name for r in rows), file=sys.stderr)
             return 1
-        print(f"{'row':16} {'':14} {'min':>12} {'median':>12} {'max':>12} {'':8} calf/it")
-        results = [measure(name, row, arguments.runs) for name, row in rows.items()
-                   if arguments.row in (None, name)]
+        heading()
+        try:
+            results = [measure(row, arguments.runs) for row in named
+                       if arguments.full or row.quick or arguments.row == row.name]
+        except Failed as error:
+            print(f"bench.py: {error}", file=sys.stderr)
+            return 1
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=2) + "\n")
+    missed = [result["row"] for result in results if result["verdict"] == "MISSED"]
+    if missed:
+        print("goals missed: " + ", ".join(missed))
     return 0
 
 

@@ -1,0 +1,129 @@
+"""Rows about guests: calf beside QEMU, and beside a program that does the least KVM needs."""
+import json
+import pathlib
+import re
+import signal
+import subprocess
+
+from measuring import Contestant, Failed, Row, Sample, run
+
+QEMU = "qemu-system-x86_64"
+SCRIPTS = pathlib.Path(__file__).resolve().parents[2] / "scripts"
+DEBUG_EXIT = 33   # the guest writes 0x10 to isa-debug-exit: (0x10 << 1) | 1
+
+
+class GuestRows:
+    def __init__(self, runner, build, limits, files):
+        self.runner = runner
+        self.calf, self.img, self.limits, self.files = build / "bin/calf", build / "bin/calf-img", limits, files
+        self.elf, self.boot_sector = build / "tests/guests/guest.elf", build / "tests/guests/guest.raw"
+        self.linux = build / "tests/guests/linux"
+        exit_device = ["-serial", "null", "-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"]
+        self.to_exit = ["-m", "128", *exit_device]
+        self.qemu = [QEMU, "-accel", "kvm", "-nodefaults", "-display", "none", "-no-reboot"]
+
+    def boot_disk(self, words):
+        name = "guest-" + re.sub(r"\W+", "-", words)
+        raw = self.files.made(name + ".raw", lambda path: run(
+            SCRIPTS / "guests/make_guest_disk.sh", self.boot_sector, path, "64M", *words.split()))
+        return self.files.made(name + ".qcow2", lambda path: run(
+            self.img, "convert", "-f", "raw", "-O", "qcow2", raw, path))
+
+    def disk(self, image, *options):
+        return ["-drive", ",".join([f"file={image},format=qcow2,if=virtio", *options])]
+
+    def to_debug_exit(self, command, count=1):
+        return lambda: self.runner.seconds(*([command()] * count), expect=DEBUG_EXIT, scale=1000)
+
+    # ---- start ----
+    def start_rows(self):
+        limit = Contestant("limit", lambda: self.runner.seconds([self.limits, "kvm"], scale=1000))
+        sector = lambda: self.disk(self.boot_disk("test=exit"), "snapshot=on")
+        kernel = ["-kernel", str(self.elf), "-append", "test=exit"]
+        yield Row("start-boot-sector", "ms", 20, [
+            Contestant("calf", self.to_debug_exit(lambda: [self.calf, *self.to_exit, *sector()])),
+            Contestant("QEMU pc", self.to_debug_exit(lambda: [*self.qemu, "-M", "pc", *self.to_exit, *sector()])), limit])
+        yield Row("start-kernel", "ms", 4, [
+            Contestant("calf", self.to_debug_exit(lambda: [self.calf, *self.to_exit, *kernel])),
+            Contestant("QEMU microvm", self.to_debug_exit(
+                lambda: [*self.qemu, "-M", "microvm", *self.to_exit, *kernel])), limit])
+        yield Row("start-16-at-once", "ms", 4, [
+            Contestant("calf", self.to_debug_exit(lambda: [self.calf, *self.to_exit, *kernel], 16)),
+            Contestant("QEMU microvm", self.to_debug_exit(
+                lambda: [*self.qemu, "-M", "microvm", *self.to_exit, *kernel], 16)),
+            Contestant("limit", lambda: self.runner.seconds(*[[self.limits, "kvm"]] * 16, scale=1000))])
+
+    # ---- memory ----
+    def memory_beyond_guest(self, command, ready, guest_bytes):
+        """PSS of the process less the guest RAM that it has touched, in MiB, when its console shows `ready`."""
+        process = subprocess.Popen(list(map(str, command)), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                   stderr=subprocess.STDOUT)
+        try:
+            if not any(ready in line for line in process.stdout):
+                raise Failed(f"{command}: ended before its guest was ready")
+            total = touched = size = 0
+            for line in pathlib.Path(f"/proc/{process.pid}/smaps").read_text().splitlines():
+                if match := re.match(r"([0-9a-f]+)-([0-9a-f]+) ", line):
+                    size = int(match[2], 16) - int(match[1], 16)
+                elif match := re.match(r"Pss:\s+(\d+) kB", line):
+                    total += int(match[1])
+                    touched += int(match[1]) if size >= guest_bytes // 2 else 0
+            return Sample((total - touched) / 1024)
+        finally:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            process.stdout.close()
+
+    def memory_row(self):
+        words = ["-m", "128", "-serial", "stdio", "-kernel", self.elf, "-append", "test=idle"]
+        return Row("memory-beyond-guest", "MiB", None, [
+            Contestant("calf", lambda: self.memory_beyond_guest([self.calf, *words], b"idle", 128 << 20)),
+            Contestant("QEMU microvm", lambda: self.memory_beyond_guest(
+                [*self.qemu, "-M", "microvm", *words], b"idle", 128 << 20))])
+
+    # ---- disk ----
+    def guest_requests(self, command, count):
+        """Requests per second by the guest's own clock."""
+        _, texts, cpu, rss = self.runner.at_once([command], expect=DEBUG_EXIT)
+        took = re.search(r"bench .* microseconds (\d+)", texts[0])
+        if not took:
+            raise Failed(f"{command}: the guest printed no figure\n{texts[0][-500:]}")
+        return Sample(count * 1e6 / int(took[1]), cpu, rss)
+
+    def disk_row(self, depth, cache, goal):
+        count = 20000 if depth > 1 else 4000
+        words = f"test=bench op=read depth={depth} count={count} start=0 range=192M end=debug-exit"
+        guest = ["-m", "128", "-serial", "stdio", "-device", "isa-debug-exit,iobase=0xf4,iosize=0x04",
+                 "-kernel", self.elf, "-append", words]
+
+        def calf():
+            return self.guest_requests([self.calf, *guest, *self.disk(self.files.full(), f"cache={cache}", "readonly=on")], count)
+
+        def qemu():
+            drive = f"file={self.files.full()},format=qcow2,if=none,id=d,cache={cache},aio=io_uring,readonly=on"
+            return self.guest_requests(
+                [*self.qemu, "-M", "q35", *guest, "-object", "iothread,id=io", "-drive", drive,
+                 "-device", "virtio-blk-pci,drive=d,iothread=io,disable-legacy=on"], count)
+        return Row(f"guest-read-{'cached' if cache == 'writeback' else 'direct'}-{depth}", "reads/s", goal,
+                   [Contestant("calf", calf), Contestant("QEMU", qemu)], higher=True)
+
+    def exits_row(self):
+        """Exits to calf per request at depth 32."""
+        count = 20000
+
+        def calf():
+            result = self.files.path("result.json")
+            words = f"test=bench op=read depth=32 count={count} start=0 range=192M"
+            _, _, cpu, rss = self.runner.at_once([[self.calf, "-m", "128", "-serial", "null", "-kernel", self.elf, "-append", words,
+                                      "--result", result, *self.disk(self.files.full(), "readonly=on")]])
+            return Sample(json.loads(result.read_text())["statistics"]["exits"] / count, cpu, rss)
+        return Row("exits-per-request", "exits", None, [Contestant("calf", calf)])
+
+    def rows(self):
+        yield from self.start_rows()
+        yield self.memory_row()
+        yield self.disk_row(1, "writeback", 1.5)
+        yield self.disk_row(32, "writeback", 1.5)
+        yield self.disk_row(1, "none", 1.5)
+        yield self.disk_row(32, "none", 1.5)
+        yield self.exits_row()

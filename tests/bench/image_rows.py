@@ -1,0 +1,151 @@
+"""Rows about images: calf-img beside qemu-img with the same arguments on the same files."""
+from measuring import Contestant, Row, run
+
+STEP = 261 * 4096 * 17   # far apart, and prime to the length: each request is somewhere else
+
+
+class ImageRows:
+    def __init__(self, runner, img, limits, files, full):
+        self.runner, self.img, self.limits, self.files = runner, img, limits, files
+        self.factor = 4 if full else 1
+        self.sides = (("calf", img), ("QEMU", "qemu-img"))
+
+    # ---- bench ----
+    def bench(self, program, image, count, depth, cache, *more, step=STEP):
+        return [program, "bench", "-c", str(count), "-d", str(depth), "-S", str(step), "-t", cache, "-f", "qcow2", *more, image]
+
+    def reads(self, name, goal, image, count, depth, cache, limit=None, step=STEP, quick=True):
+        count *= self.factor
+        sides = [Contestant(who, lambda p=program: self.runner.rate([self.bench(p, image(), count, depth, cache, step=step)], count))
+                 for who, program in self.sides]
+        if limit:
+            words = [self.limits, "read", limit, str(count), "1" if cache == "writeback" else str(depth)]
+            if cache == "none":
+                words.append("direct")
+            sides.append(Contestant("limit", lambda: self.runner.rate([[str(w() if callable(w) else w) for w in words]], count)))
+        return Row(name, "reads/s", goal, sides, higher=True, quick=quick)
+
+    def writes(self, name, goal, fresh, count, depth, cache, *more, peers=((),), step=STEP, quick=True):
+        """`fresh(who)` makes the image to write to before each run; each of `peers` is a way to run QEMU."""
+        count *= self.factor
+        images = {}
+
+        def contestant(who, program, options):
+            def prepare():
+                images[who] = fresh()
+            return Contestant(who, lambda: self.runner.rate(
+                [self.bench(program, images[who], count, depth, cache, "-w", *more, *options, step=step)], count), prepare)
+        sides = [contestant("calf", self.img, ())]
+        sides += [contestant("QEMU" + " ".join(("",) + options[1:]), "qemu-img", options) for options in peers]
+        return Row(name, "writes/s", goal, sides, higher=True, quick=quick)
+
+    def bench_rows(self):
+        files = self.files
+        raw = files.full_raw
+        yield self.reads("cached-read-full", 3, files.full, 100000, 32, "writeback", limit=raw)
+        yield self.reads("cached-read-overlay", 4, lambda: files.chain(2), 100000, 32, "writeback", limit=raw)
+        yield self.reads("cached-read-chain-of-5", 4, lambda: files.chain(5), 100000, 32, "writeback", limit=raw)
+        yield self.many_readers()
+        yield self.reads("direct-read", 1, files.full, 20000, 32, "none", limit=raw)
+        engines = (("-i", "io_uring"), ("-i", "native"))
+        full_copy = lambda: files.copy_of(files.full(), "overwritten.qcow2")
+        yield self.writes("direct-overwrite-1", 1.15, full_copy, 5000, 1, "none", peers=engines, quick=False)
+        yield self.writes("direct-overwrite-32", 1, full_copy, 20000, 32, "none", peers=engines, quick=False)
+        overlay = lambda: files.overlay("written.qcow2", files.full())
+        sub = lambda: files.overlay("written.qcow2", files.full(), "-o", "extended_l2=on,cluster_size=128k")
+        yield self.writes("allocating-write", 2, overlay, 4000, 32, "none", peers=engines)
+        yield self.writes("allocating-write-subclusters", 4, sub, 4000, 32, "none", peers=engines)
+        yield self.writes("allocating-write-depth-1", 1.8, overlay, 2000, 1, "none", peers=engines)
+        yield self.writes("allocating-write-cached", 2, overlay, 4000, 32, "writeback", peers=engines[:1])
+        yield self.many_writers()
+        empty = lambda: files.empty("written.qcow2", f"{4 * files.scale}M")
+        yield self.writes("allocating-write-no-base", 4, empty, 4000, 32, "none", peers=engines)
+        flush = ("--flush-interval=64",)
+        yield self.writes("allocating-write-flushes", 2, overlay, 2048, 32, "none", *flush, peers=engines[:1])
+        zlib = lambda: files.compressed("zlib")
+        yield self.reads("compressed-sequential-1", 15, zlib, 10000, 1, "writeback", step=4096)
+        yield self.reads("compressed-random-1", 1.6, zlib, 2000, 1, "writeback")
+        yield self.reads("compressed-random-32", 2.8, zlib, 4000, 32, "writeback")
+
+    def many_readers(self, guests=16):
+        count = 20000 * self.factor
+        overlays = []
+
+        def prepare():
+            if not overlays:
+                overlays.extend(self.files.overlay(f"reader{i}.qcow2", self.files.full()) for i in range(guests))
+        sides = [Contestant(who, lambda p=program: self.runner.rate(
+            [self.bench(p, image, count, 32, "writeback") for image in overlays], count), prepare)
+            for who, program in self.sides]
+        return Row("cached-read-16-overlays", "reads/s", 3.5, sides, higher=True)
+
+    def many_writers(self, guests=16):
+        count = 500 * self.factor
+        overlays = []
+
+        def prepare():
+            overlays[:] = [self.files.overlay(f"writer{i}.qcow2", self.files.full()) for i in range(guests)]
+        sides = [Contestant(who, lambda p=program, o=options: self.runner.rate(
+            [self.bench(p, image, count, 32, "none", "-w", *o) for image in overlays], count), prepare)
+            for who, program, options in (("calf", self.img, ()), ("QEMU", "qemu-img", ("-i", "native")))]
+        return Row("allocating-write-16-overlays", "writes/s", 2, sides, higher=True)
+
+    # ---- whole images ----
+    def command(self, name, goal, words, fresh=None, unit="s", scale=1.0, repeat=1, quick=True):
+        """`words(out)`: the command line after the program's name."""
+        state = {}
+
+        def contestant(who, program):
+            def prepare():
+                out = self.files.path("out.img")
+                out.unlink(missing_ok=True)
+                state[who] = fresh() if fresh else out
+            return Contestant(who, lambda: self.repeated(program, words, state[who], scale, repeat), prepare)
+        return Row(name, unit, goal, [contestant(*side) for side in self.sides], quick=quick)
+
+    def repeated(self, program, words, out, scale, repeat):
+        total = self.runner.seconds([program, *words(out)], scale=scale / repeat)
+        for _ in range(repeat - 1):
+            more = self.runner.seconds([program, *words(out)], scale=scale / repeat)
+            total.value, total.cpu = total.value + more.value, total.cpu + more.cpu
+        return total
+
+    def command_rows(self):
+        files = self.files
+
+        def convert(source_format, format, source, *options):
+            return lambda out: ["convert", "-f", source_format, "-O", format, *options, source(), out]
+        yield self.command("convert-raw-to-qcow2", 1.6, convert("raw", "qcow2", files.scattered_raw))
+        yield self.command("convert-qcow2-to-raw", 1.6, convert("qcow2", "raw", files.scattered))
+        yield self.command("convert-c-zlib", 7, convert("raw", "qcow2", files.real_raw, "-c"))
+        yield self.command("convert-c-zstd", 1.3, convert("raw", "qcow2", files.real_raw, "-c", "-o", "compression_type=zstd"))
+        yield self.command("decompress-zlib", 2.8, convert("qcow2", "raw", lambda: files.compressed("zlib")))
+        yield self.command("decompress-zstd", 1.5, convert("qcow2", "raw", lambda: files.compressed("zstd")))
+        yield self.command("commit", 1.4, lambda image: ["commit", "-q", "-f", "qcow2", image],
+                           fresh=lambda: files.filled_overlay("commit.qcow2"))
+        yield self.command("rebase", 2.5, lambda image: ["rebase", "-f", "qcow2", "-b", files.full(), "-F", "qcow2", image],
+                           fresh=lambda: files.overlay("rebase.qcow2", files.scattered()))
+        yield self.command("compare-full", 1.8, lambda _: ["compare", "-q", "-f", "raw", "-F", "qcow2", files.full_raw(), files.full()])
+        yield self.command("compare-zlib-raw", 4, lambda _: [
+            "compare", "-q", "-f", "qcow2", "-F", "raw", files.compressed("zlib"), files.real_raw()])
+        yield self.command("check-fragmented", 100, lambda _: ["check", "-q", "-f", "qcow2", files.fragmented()])
+        yield self.command("check-1-TiB-metadata", 10, lambda _: ["check", "-q", "-f", "qcow2", files.large_metadata()])
+        yield self.command("snapshot-create-fragmented", 100, lambda image: ["snapshot", "-c", "s", image],
+                           fresh=lambda: files.copy_of(files.fragmented(), "snapshot.qcow2"), quick=False)
+
+        def with_snapshot():
+            image = files.copy_of(files.fragmented(), "snapshot.qcow2")
+            run(self.img, "snapshot", "-c", "s", image)
+            return image
+        yield self.command("snapshot-delete-fragmented", 100, lambda image: ["snapshot", "-d", "s", image],
+                           fresh=with_snapshot, quick=False)
+        yield self.command("map-json-fragmented", 8, lambda _: ["map", "--output=json", "-f", "qcow2", files.fragmented()])
+        yield self.command("create-1-TiB-metadata", 10, lambda out: [
+            "create", "-q", "-f", "qcow2", "-o", "preallocation=metadata", out, "1T"])
+        yield self.command("create-overlay", 5, lambda out: [
+            "create", "-q", "-f", "qcow2", "-b", files.full(), "-F", "qcow2", out], unit="ms", scale=1000, repeat=20)
+        yield self.command("info", 5, lambda _: ["info", "-f", "qcow2", files.full()], unit="ms", scale=1000, repeat=20)
+
+    def rows(self):
+        yield from self.bench_rows()
+        yield from self.command_rows()

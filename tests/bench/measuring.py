@@ -1,0 +1,140 @@
+"""What a row of the bench is made of, and how one is measured and shown."""
+import dataclasses
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Callable, Optional
+
+
+class Failed(Exception):
+    pass
+
+
+@dataclasses.dataclass
+class Sample:
+    value: float           # in the row's unit
+    cpu: float = 0.0       # seconds, user and system, of all processes
+    rss: int = 0           # KiB, of the largest process
+
+
+@dataclasses.dataclass
+class Contestant:
+    name: str                                  # "calf", a peer, or "limit"
+    measure: Callable[[], Sample]
+    prepare: Optional[Callable[[], None]] = None  # before each run, not counted
+
+
+@dataclasses.dataclass
+class Row:
+    name: str
+    unit: str
+    goal: Optional[float]                      # how many times better than QEMU's best; None: no goal
+    contestants: list
+    higher: bool = False                       # is more better?
+    quick: bool = True                         # part of the quick run
+
+
+class Runner:
+    """Runs commands through `bench_limits run`, which measures them."""
+
+    def __init__(self, program):
+        self.program = program
+
+    def spawn(self, command, expect):
+        report = tempfile.NamedTemporaryFile("r", prefix="calf-bench-")
+        output = tempfile.TemporaryFile()
+        process = subprocess.Popen([self.program, "run", report.name, *map(str, command)], stdin=subprocess.DEVNULL,
+                                   stdout=output, stderr=subprocess.STDOUT)
+
+        def finish():
+            status = process.wait()
+            output.seek(0)
+            text = output.read().decode(errors="replace")
+            output.close()
+            with report:
+                figures = report.read().split()
+            if status != expect or len(figures) != 3:
+                raise Failed(f"{' '.join(map(str, command))}: exit {status}\n{text[-2000:]}")
+            return text, float(figures[0]), float(figures[1]), int(figures[2])
+        return finish
+
+    def at_once(self, commands, expect=0):
+        """Runs the commands together: (seconds until the last has ended, their outputs, CPU seconds, largest RSS)."""
+        start = time.monotonic()
+        running = [self.spawn(command, expect) for command in commands]
+        ended = [finish() for finish in running]
+        wall = time.monotonic() - start if len(commands) > 1 else ended[0][1]
+        return wall, [e[0] for e in ended], sum(e[2] for e in ended), max(e[3] for e in ended)
+
+    def seconds(self, *commands, expect=0, scale=1.0):
+        wall, _, cpu, rss = self.at_once(commands, expect)
+        return Sample(wall * scale, cpu, rss)
+
+    def rate(self, commands, count):
+        """Requests per second of `bench` commands of `count` requests each, by the time that they print themselves."""
+        _, texts, cpu, rss = self.at_once(commands)
+        took = max(float(re.search(r"Run completed in ([0-9.]+) seconds", text)[1]) for text in texts)
+        return Sample(count * len(commands) / took, cpu, rss)
+
+
+def run(*command):
+    """Not measured: makes a file."""
+    done = subprocess.run(list(map(str, command)), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    if done.returncode != 0:
+        raise Failed(f"{' '.join(map(str, command))}: exit {done.returncode}\n{done.stdout.decode(errors='replace')}")
+
+
+def measure(row, runs):
+    """Contestants in turn, `runs` times, after one turn that is not counted. A peer that fails is left out, by name."""
+    samples = {contestant.name: [] for contestant in row.contestants}
+    for turn in range(runs + 1):
+        for contestant in row.contestants:
+            if samples[contestant.name] is None:
+                continue
+            try:
+                if contestant.prepare:
+                    contestant.prepare()
+                sample = contestant.measure()
+            except (Failed, OSError) as error:
+                if contestant.name == "calf":
+                    raise
+                print(f"  {row.name}: {contestant.name} left out: {error}", file=sys.stderr)
+                samples[contestant.name] = None
+                continue
+            if turn > 0:
+                samples[contestant.name].append(sample)
+    return report(row, {name: taken for name, taken in samples.items() if taken})
+
+
+def report(row, samples):
+    middle = {name: statistics.median(s.value for s in taken) for name, taken in samples.items()}
+
+    def better(other):
+        """How many times better calf is than `other`."""
+        return middle["calf"] / middle[other] if row.higher else middle[other] / middle["calf"]
+
+    peers = [name for name in middle if name not in ("calf", "limit")]
+    best = min(map(better, peers)) if peers else None
+    verdict = ""
+    if row.goal is not None:
+        verdict = "no peer" if best is None else "met" if best >= row.goal else "MISSED"
+    result = {"row": row.name, "unit": row.unit, "higher-is-better": row.higher, "goal": row.goal,
+              "ratio-to-qemu": best, "ratio-to-limit": better("limit") if "limit" in middle else None,
+              "verdict": verdict, "contestants": {}}
+    for name, taken in samples.items():
+        values = [sample.value for sample in taken]
+        entry = {"min": min(values), "median": middle[name], "max": max(values),
+                 "cpu-seconds": statistics.median(sample.cpu for sample in taken), "rss-kib": max(s.rss for s in taken)}
+        result["contestants"][name] = entry
+        ratio = "" if name == "calf" else f"{better(name):8.2f}x"
+        goal = f"  goal {row.goal:g}x {verdict}" if name == "calf" and row.goal is not None else ""
+        print(f"{row.name:28} {name:12} {entry['min']:11.4g} {entry['median']:11.4g} {entry['max']:11.4g} {row.unit:8}"
+              f"{entry['cpu-seconds']:8.3f} {entry['rss-kib'] / 1024:7.1f} {ratio:9}{goal}", flush=True)
+    return result
+
+
+def heading():
+    print(f"{'row':28} {'':12} {'min':>11} {'median':>11} {'max':>11} {'':8}{'CPU s':>8} {'RSS MiB':>7} {'calf/it':>9}")
