@@ -42,50 +42,56 @@ int open_flags(const FileOptions& options) {
   return (options.writable ? O_RDWR : O_RDONLY) | O_CLOEXEC | (options.cache.direct ? O_DIRECT : 0);
 }
 
-Result<Fd> open_file(const std::string& path, const FileOptions& options) {
-  if (path.empty()) {
-    return make_error(ErrorKind::kInvalid, "The 'file' block driver requires a file name");
-  }
-  struct stat st {};
-  if (::stat(path.c_str(), &st) != 0) return could_not_open(path, errno);
-  // Before the open: opening a FIFO or a tape has effects.
-  TRY_VOID(check_type(st.st_mode, path));
-  // O_NONBLOCK only for the case that the name means a FIFO by now; it must go before any I/O, as
-  // io_uring takes it for "fail where the page is not cached".
-  Fd fd(::open(path.c_str(), open_flags(options) | O_NONBLOCK));
-  if (!fd.valid()) {
-    int error = errno;
-    if (error == EINVAL && options.cache.direct) {
-      return make_error(ErrorKind::kUnsupported,
-                        "Could not open '{}': filesystem does not support O_DIRECT (use another "
-                        "cache mode than none or directsync)",
-                        path);
-    }
-    return could_not_open(path, error);
-  }
-  if (::fstat(fd.get(), &st) != 0) return could_not_open(path, errno);
-  TRY_VOID(check_type(st.st_mode, path));
-  if (::fcntl(fd.get(), F_SETFL, open_flags(options) & ~O_CLOEXEC) != 0) {
-    return could_not_open(path, errno);
-  }
-  return fd;
+// The descriptor, or -errno.
+Task<int> open_fd(Executor& executor, const std::string& path, int flags) {
+  int64_t fd = -EINTR;
+  while (fd == -EINTR)
+    fd = co_await executor.open(path.c_str(), flags, 0644);
+  co_return static_cast<int>(fd);
 }
 
-Result<Fd> create_file(const std::string& path, const FileOptions& options) {
+Async<Fd> open_file(Executor& executor, const std::string& path, const FileOptions& options) {
   if (path.empty()) {
-    return make_error(ErrorKind::kInvalid, "The 'file' block driver requires a file name");
+    co_return make_error(ErrorKind::kInvalid, "The 'file' block driver requires a file name");
+  }
+  struct stat st {};
+  if (::stat(path.c_str(), &st) != 0) co_return could_not_open(path, errno);
+  // Before the open: opening a FIFO or a tape has effects.
+  CO_TRY_VOID(check_type(st.st_mode, path));
+  // O_NONBLOCK only for the case that the name means a FIFO by now; it must go before any I/O, as
+  // io_uring takes it for "fail where the page is not cached".
+  int opened = co_await open_fd(executor, path, open_flags(options) | O_NONBLOCK);
+  if (opened == -EINVAL && options.cache.direct) {
+    co_return make_error(ErrorKind::kUnsupported,
+                         "Could not open '{}': filesystem does not support O_DIRECT (use another "
+                         "cache mode than none or directsync)",
+                         path);
+  }
+  if (opened < 0) co_return could_not_open(path, -opened);
+  Fd fd(opened);
+  if (::fstat(fd.get(), &st) != 0) co_return could_not_open(path, errno);
+  CO_TRY_VOID(check_type(st.st_mode, path));
+  if (::fcntl(fd.get(), F_SETFL, open_flags(options) & ~O_CLOEXEC) != 0) {
+    co_return could_not_open(path, errno);
+  }
+  co_return fd;
+}
+
+Async<Fd> create_file(Executor& executor, const std::string& path, const FileOptions& options) {
+  if (path.empty()) {
+    co_return make_error(ErrorKind::kInvalid, "The 'file' block driver requires a file name");
   }
   struct stat st {};
   // A directory gets open()'s own error.
   if (::stat(path.c_str(), &st) == 0 && !S_ISDIR(st.st_mode)) {
-    if (S_ISCHR(st.st_mode)) return Error(ErrorKind::kInvalid, "Cannot grow device files");
-    TRY_VOID(check_type(st.st_mode, path));
+    if (S_ISCHR(st.st_mode)) co_return Error(ErrorKind::kInvalid, "Cannot grow device files");
+    CO_TRY_VOID(check_type(st.st_mode, path));
   }
-  Fd fd(::open(path.c_str(), open_flags(options) | O_CREAT, 0644));
-  if (!fd.valid()) {
-    return Error::from_errno(errno, fmt::format("Could not create '{}'", path));
+  int opened = co_await open_fd(executor, path, open_flags(options) | O_CREAT);
+  if (opened < 0) {
+    co_return Error::from_errno(-opened, fmt::format("Could not create '{}'", path));
   }
-  return fd;
+  co_return Fd(opened);
 }
 
 }  // namespace
@@ -120,7 +126,7 @@ FileNode::~FileNode() = default;
 
 Async<std::unique_ptr<FileNode>> FileNode::open(Executor& executor, std::string path,
                                                 FileOptions options) {
-  CO_TRY(Fd fd, co_await executor.offload([&path, &options] { return open_file(path, options); }));
+  CO_TRY(Fd fd, co_await open_file(executor, path, options));
   std::unique_ptr<FileNode> node(new FileNode(executor, std::move(fd), std::move(path), options));
   CO_TRY_VOID(node->examine());
   co_return node;
@@ -129,13 +135,14 @@ Async<std::unique_ptr<FileNode>> FileNode::open(Executor& executor, std::string 
 Async<std::unique_ptr<FileNode>> FileNode::create(Executor& executor, std::string path,
                                                   FileOptions options) {
   options.writable = true;
-  CO_TRY(Fd fd,
-         co_await executor.offload([&path, &options] { return create_file(path, options); }));
+  CO_TRY(Fd fd, co_await create_file(executor, path, options));
   std::unique_ptr<FileNode> node(new FileNode(executor, std::move(fd), std::move(path), options));
   // The lock first: the content of an image in use must survive.
   CO_TRY_VOID(node->lock(kLockCreate));
   CO_TRY_VOID(node->examine());
-  if (!node->block_device_) CO_TRY_VOID(co_await node->truncate(0, Preallocation::kOff));
+  if (!node->block_device_ && node->size_ != 0) {
+    CO_TRY_VOID(co_await node->truncate(0, Preallocation::kOff));
+  }
   co_return node;
 }
 

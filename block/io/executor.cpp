@@ -122,6 +122,15 @@ Executor::IoAwaiter Executor::fallocate(int fd, int mode, uint64_t offset, uint6
   return {engine_.get(), op};
 }
 
+Executor::IoAwaiter Executor::open(const char* path, int flags, mode_t permissions) {
+  IoOp op;
+  op.code = IoOp::Code::kOpen;
+  op.path = path;
+  op.flags = flags;
+  op.length = permissions;
+  return {engine_.get(), op};
+}
+
 Executor::IoAwaiter Executor::poll_in(int fd) {
   IoOp op;
   op.code = IoOp::Code::kPollIn;

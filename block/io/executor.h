@@ -12,6 +12,7 @@
 // seccomp filter), a few threads that make the system calls, behind the same IoEngine interface.
 #pragma once
 
+#include <sys/types.h>
 #include <sys/uio.h>
 
 #include <chrono>
@@ -84,6 +85,8 @@ class Executor {
   IoAwaiter writev(int fd, const iovec* iov, unsigned count, uint64_t offset, int rw_flags = 0);
   IoAwaiter fdatasync(int fd);
   IoAwaiter fallocate(int fd, int mode, uint64_t offset, uint64_t length);
+  // The new descriptor or -errno. `path` outlives the await.
+  IoAwaiter open(const char* path, int flags, mode_t permissions = 0);
   // Ready when `fd` is readable (eventfd, socket). Returns poll's events or -errno.
   IoAwaiter poll_in(int fd);
   // Returns 0 when the time has come.

@@ -17,15 +17,16 @@ namespace calf {
 // One request on its way. Lives in the awaiting coroutine's frame from submit() until its waiter is
 // resumed.
 struct IoOp {
-  enum class Code : uint8_t { kReadv, kWritev, kFdatasync, kFallocate, kPollIn, kTimeout };
+  enum class Code : uint8_t { kReadv, kWritev, kFdatasync, kFallocate, kOpen, kPollIn, kTimeout };
 
   Code code = Code::kReadv;
   int fd = -1;
   const iovec* iov = nullptr;
   unsigned iov_count = 0;
-  int flags = 0;  // RWF_* of a write, mode of fallocate
+  const char* path = nullptr;
+  int flags = 0;  // RWF_* of a write, mode of fallocate, O_* of open
   uint64_t offset = 0;
-  uint64_t length = 0;
+  uint64_t length = 0;  // of fallocate; permissions of a file that open makes
   std::chrono::steady_clock::time_point deadline{};
   // Room for an engine's form of `deadline`.
   struct {

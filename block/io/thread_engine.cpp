@@ -82,6 +82,9 @@ int64_t ThreadEngine::perform(const IoOp& op) {
         r = ::fallocate(op.fd, op.flags, static_cast<off_t>(op.offset),
                         static_cast<off_t>(op.length));
         break;
+      case IoOp::Code::kOpen:
+        r = ::open(op.path, op.flags, static_cast<mode_t>(op.length));
+        break;
       case IoOp::Code::kPollIn:
       case IoOp::Code::kTimeout:
         return -EINVAL;  // the poller's

@@ -1,6 +1,7 @@
 // IoEngine on io_uring. One ring, one submitter; wake-ups from other threads come through an
 // eventfd that the ring polls.
 
+#include <fcntl.h>
 #include <liburing.h>
 #include <linux/time_types.h>
 #include <poll.h>
@@ -111,6 +112,9 @@ void UringEngine::submit(IoOp& op) {
     case IoOp::Code::kFallocate:
       io_uring_prep_fallocate(sqe, op.fd, op.flags, static_cast<off_t>(op.offset),
                               static_cast<off_t>(op.length));
+      break;
+    case IoOp::Code::kOpen:
+      io_uring_prep_openat(sqe, AT_FDCWD, op.path, op.flags, static_cast<mode_t>(op.length));
       break;
     case IoOp::Code::kPollIn:
       io_uring_prep_poll_add(sqe, op.fd, POLLIN);
