@@ -64,6 +64,23 @@ Async<ChainExtent> ChainMap::map_top(ByteRange range) {
   return map_layer(layers_.front(), range);
 }
 
+Async<ChainExtent> ChainMap::map_above(ByteRange range, size_t count) {
+  ChainExtent answer;
+  for (size_t i = 0; i < count; ++i) {
+    CO_TRY(answer, co_await map_layer(layers_[i], range));
+    answer.depth = static_cast<unsigned>(i);
+    if (answer.present) break;
+    uint64_t size_below = i + 1 == layers_.size() ? 0 : layers_[i + 1].node->size();
+    if (answer.range.offset >= size_below) {
+      answer.present = true;
+      answer.zero = true;
+      break;
+    }
+    range = answer.range = answer.range.intersect({0, size_below});
+  }
+  co_return answer;
+}
+
 Async<ChainExtent> ChainMap::map(ByteRange range) {
   ChainExtent answer;
   for (size_t i = 0; i < layers_.size(); ++i) {

@@ -50,6 +50,9 @@ class ChainMap {
   Async<ChainExtent> map(ByteRange range);
   // The same, asking the top alone: not present where it has nothing.
   Async<ChainExtent> map_top(ByteRange range);
+  // What the first `count` layers say that those below them do not: present, too, where zeroes come
+  // from a layer that is shorter than the ones above it; not present where the rest would answer.
+  Async<ChainExtent> map_above(ByteRange range, size_t count);
 
  private:
   struct Layer {

@@ -104,7 +104,8 @@ Copier::Copier(Executor& executor, CopySource source, uint64_t length, Node& tar
 }
 
 Action Copier::action_for(const ChainExtent& extent) const {
-  if (options_.target_has_backing && !extent.present) return Action::kSkip;
+  const bool part = options_.target_has_backing || options_.source_layers != 0;
+  if (part && !extent.present) return Action::kSkip;
   if (extent.zero) {
     // All bytes wanted: the zeroes are written as data.
     if (options_.sparse == 0) return Action::kData;
@@ -117,7 +118,9 @@ Action Copier::action_for(const ChainExtent& extent) const {
 
 Async<ChainExtent> Copier::status(ByteRange range) {
   Result<ChainExtent> found(ChainExtent{});
-  if (options_.target_has_backing) {
+  if (options_.source_layers != 0) {
+    found = co_await map_.map_above(range, options_.source_layers);
+  } else if (options_.target_has_backing) {
     found = co_await map_.map_top(range);
   } else {
     found = co_await map_.map(range);

@@ -30,6 +30,9 @@ struct CopyOptions {
   uint64_t sparse = 4096;
   // The target reads as zeroes before the copy.
   bool target_is_zero = false;
+  // Only what this many layers of the source hold, from the top on, is copied; 0: what all of them
+  // show. For targets that are the layer below those.
+  unsigned source_layers = 0;
   // What the top of the source does not hold is left to the target's backing file.
   bool target_has_backing = false;
   // Where that one ends: bytes behind it read as zeroes without being written.

@@ -160,6 +160,26 @@ int extension_rank(uint32_t type) {
   }
 }
 
+void sort_extensions(std::vector<Extension>* extensions) {
+  std::stable_sort(extensions->begin(), extensions->end(), [](const auto& a, const auto& b) {
+    return extension_rank(a.type) < extension_rank(b.type);
+  });
+}
+
+// Those of the header, the backing format as it is now.
+std::vector<Extension> ordered_extensions(const Header& header) {
+  std::vector<Extension> extensions;
+  for (const Extension& extension : header.extensions) {
+    if (extension.type != format::kExtBackingFormat) extensions.push_back(extension);
+  }
+  if (header.backing_format) {
+    const std::string& text = *header.backing_format;
+    extensions.push_back({format::kExtBackingFormat, {text.begin(), text.end()}});
+  }
+  sort_extensions(&extensions);
+  return extensions;
+}
+
 std::vector<uint8_t> serialize_fields(const Header& header) {
   format::Header raw{};
   const Geometry& g = header.geometry;
@@ -372,20 +392,13 @@ void patch_fields(const Header& header, std::span<uint8_t> raw_bytes) {
 
 Result<std::vector<uint8_t>> serialize_header(const Header& header) {
   const uint64_t cluster_size = header.geometry.cluster_size();
-  std::vector<Extension> extensions;
-  for (const Extension& extension : header.extensions) {
-    if (extension.type != format::kExtBackingFormat) extensions.push_back(extension);
-  }
-  if (header.backing_format) {
-    const std::string& text = *header.backing_format;
-    extensions.push_back({format::kExtBackingFormat, {text.begin(), text.end()}});
-  }
+  std::vector<Extension> extensions = ordered_extensions(header);
   const bool names_optional =
       header.geometry.version >= 3 && header.find(format::kExtFeatureNames) == nullptr;
-  if (names_optional) extensions.push_back({format::kExtFeatureNames, feature_name_table()});
-  std::stable_sort(extensions.begin(), extensions.end(), [](const auto& a, const auto& b) {
-    return extension_rank(a.type) < extension_rank(b.type);
-  });
+  if (names_optional) {
+    extensions.push_back({format::kExtFeatureNames, feature_name_table()});
+    sort_extensions(&extensions);
+  }
 
   size_t tail = sizeof(ExtensionHeader) + (header.backing_name ? header.backing_name->size() : 0);
   size_t needed = serialize_fields(header).size() + tail;
@@ -411,6 +424,21 @@ Result<std::vector<uint8_t>> serialize_header(const Header& header) {
     raw->backing_name_offset = out.size();
     raw->backing_name_length = static_cast<uint32_t>(header.backing_name->size());
     out.insert(out.end(), header.backing_name->begin(), header.backing_name->end());
+  }
+  return out;
+}
+
+std::vector<uint8_t> serialize_short_header(const Header& header, uint64_t name_offset) {
+  std::vector<uint8_t> out = serialize_fields(header);
+  for (const Extension& extension : ordered_extensions(header)) {
+    if (extension.type == format::kExtFeatureNames) continue;
+    put_extension(&out, extension.type, extension.data);
+  }
+  put_extension(&out, format::kExtEnd, {});
+  if (header.backing_name) {
+    auto* raw = reinterpret_cast<format::Header*>(out.data());
+    raw->backing_name_offset = name_offset;
+    raw->backing_name_length = static_cast<uint32_t>(header.backing_name->size());
   }
   return out;
 }

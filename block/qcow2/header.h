@@ -69,6 +69,10 @@ Result<void> validate_snapshot_table(const Header& header, uint64_t file_size);
 // Makes a feature name table if there is none and room is left.
 Result<std::vector<uint8_t>> serialize_header(const Header& header);
 
+// The same up to the end of the extensions, with the backing name at `name_offset` and without the
+// feature name table, which nobody needs to read an image.
+std::vector<uint8_t> serialize_short_header(const Header& header, uint64_t name_offset);
+
 // Puts the values that change while an image is open (size, places of tables, feature bits) into
 // `raw`, the first bytes of the file as they were read: 72 of version 2, at least 104 of version 3.
 // All other bytes stay.

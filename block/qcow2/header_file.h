@@ -1,4 +1,14 @@
 // HeaderFile: the header in memory and its changes in the file.
+//
+// Its fields lie in one sector, which a disk writes whole or not at all. Extensions and the backing
+// name may reach further; they change over a bridge, one sector that needs nothing behind it but a
+// name in a place of its own:
+//
+//     sector 0                  behind it
+//     old fields, extensions    old rest, old name          new name written where nothing stands
+//     new fields, short list    …                 new name  one write: everything new is valid
+//     (unchanged)               new rest, name              nobody looks at it
+//     new fields, extensions    new rest, name              one write
 #pragma once
 
 #include <functional>
@@ -22,15 +32,16 @@ class HeaderFile {
   // one sector, so a crash leaves the old header or the new. The header in memory changes only if
   // the write succeeds. Not synced.
   Async<> update(std::function<void(Header&)> change);
-  // The same for changes of extensions and names: the whole header is written, and durable at the
-  // end. Up to 512 bytes are one sector, old or new. Of a longer one the part behind comes first
-  // (and before it the backing name is moved, if it stands in the way), then the first sector
-  // switches over. What is left: an extension that began behind the first sector already, and moves
-  // or changes, must not be believed meanwhile (bitmaps: their autoclear bit is off).
+
+  // The same for changes of extensions and the backing name; durable at the end. A crash leaves the
+  // old header or the new one. (Unless cluster 0 is so full that there is no room for the bridge:
+  // then it is written over.) kNoSpace if the new one does not fit.
   Async<> rewrite(std::function<void(Header&)> change);
 
  private:
-  Async<> move_backing_name(uint64_t free_from);
+  Async<uint64_t> cross_bridge(const Header& header, uint64_t free_from);
+  Async<> put(uint64_t offset, std::span<const uint8_t> bytes);
+  void adopt(Header header, std::span<const uint8_t> bytes);
 
   HostFile& file_;
   AsyncMutex mutex_;

@@ -325,6 +325,35 @@ Async<> Image::truncate(uint64_t size, block::Preallocation preallocation) {
   co_return co_await settle(*state_, std::move(done));
 }
 
+BackingRecord Image::backing_record() const {
+  return {backing_name(), backing_format(), base_fingerprint()};
+}
+
+Async<> Image::record_backing(BackingRecord record) {
+  CO_TRY_VOID(state_->check_writable());
+  if (record.name && record.name->size() > format::kMaxBackingName) {
+    co_return make_error(ErrorKind::kInvalid, "Backing file name too long");
+  }
+  // The mapping was made above the old base.
+  CO_TRY_VOID(co_await state_->parts->write_back.flush());
+  std::function<void(Header&)> change = [&record](Header& header) {
+    header.backing_name = record.name;
+    header.backing_format = record.format;
+    std::erase_if(header.extensions,
+                  [](const Extension& e) { return e.type == format::kExtBaseFingerprint; });
+    if (record.fingerprint) {
+      header.extensions.push_back({format::kExtBaseFingerprint, *record.fingerprint});
+    }
+  };
+  co_return co_await state_->header.rewrite(change);
+}
+
+Async<> Image::make_empty() {
+  CO_TRY_VOID(state_->check_writable());
+  Result<void> done = co_await qcow2::make_empty(*state_);
+  co_return co_await settle(*state_, std::move(done));
+}
+
 const std::vector<SnapshotInfo>& Image::snapshots() const {
   return state_->snapshots;
 }

@@ -50,6 +50,14 @@ struct OpenOptions {
   MessageSink message;
 };
 
+// What an overlay says about its base.
+struct BackingRecord {
+  std::optional<std::string> name;
+  std::optional<std::string> format;
+  // The header extension of block/base_fingerprint.h.
+  std::optional<std::vector<uint8_t>> fingerprint;
+};
+
 // What the maker of a snapshot says about it.
 struct NewSnapshot {
   std::string name;
@@ -71,6 +79,7 @@ class Image final : public block::Node {
   const std::optional<std::string>& backing_format() const;
   // The header extension of block/base_fingerprint.h, if the image has it.
   std::optional<std::vector<uint8_t>> base_fingerprint() const;
+  BackingRecord backing_record() const;
   // The node that answers where this image has nothing; closed together with the image. Set before
   // the first request.
   void set_backing(std::unique_ptr<block::Node> backing);
@@ -90,6 +99,14 @@ class Image final : public block::Node {
   // never). `offset` is aligned to the cluster; `from` has the size of a cluster, or reaches the
   // end of the disk. Any number may be in flight: compression runs on the offload pool.
   Async<> write_compressed(uint64_t offset, IoSlice from);
+
+  // What the header records about the base from now on; durable at the end, old or new after a
+  // crash. The node below stays as it is. No name: no base. kNoSpace if it does not fit.
+  Async<> record_backing(BackingRecord record);
+
+  // Nothing of the disk is in this image any more: the backing node answers for all of it.
+  // Snapshots stay. A crash leaves clusters that are gone and others that are not.
+  Async<> make_empty();
 
   // Internal snapshots (snapshot.h finds them). A crash or an error on the way leaves the image as
   // it was before or as it is after, and leaked clusters at worst; requests wait meanwhile.

@@ -130,6 +130,15 @@ Async<> discard_guest(Image::State& state, ByteRange range);
 // compressed_writer.cpp
 Async<> write_guest_compressed(Image::State& state, uint64_t offset, IoSlice from);
 
+// All guest clusters, for Parts::clusters: no request is under way while they are held.
+inline constexpr ByteRange kWholeDisk{0, uint64_t{1} << 62};
+
+// empty.cpp
+Async<> make_empty(Image::State& state);
+// Ends the file behind the last cluster in use. Everything is written back before. Nobody
+// allocates meanwhile.
+Async<> cut_file(Image::State& state);
+
 // resize.cpp
 Async<> resize(Image::State& state, uint64_t size, block::Preallocation preallocation);
 

@@ -31,9 +31,6 @@ namespace {
 // QEMU's buffers hold this much of a name.
 constexpr size_t kMaxNameLength = 255;
 
-// All guest clusters: nothing is read or written meanwhile.
-constexpr ByteRange kWholeDisk{0, uint64_t{1} << 62};
-
 std::vector<uint8_t> to_bytes(const std::vector<uint64_t>& entries) {
   std::vector<be64> raw(entries.begin(), entries.end());
   auto* bytes = reinterpret_cast<const uint8_t*>(raw.data());
