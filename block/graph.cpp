@@ -1,5 +1,6 @@
 #include "block/graph.h"
 
+#include <filesystem>
 #include <vector>
 
 #include "block/file_node.h"
@@ -23,11 +24,25 @@ class ChainOpener {
   // What stands below `layer`; nothing if that is the base.
   Result<std::optional<LayerRequest>> layer_below(OpenedLayer& layer) const;
   Result<std::string> recorded_path(const OpenedLayer& layer) const;
+  bool is_write_base(const std::string& overlay, const LayerRequest& below) const;
 
   const OpenSpec& spec_;
   LayerOpener layer_opener_;
   std::vector<OpenedFormat> layers_;
+  bool write_base_found_ = false;
 };
+
+// Is `below` the base that OpenSpec::write_base means?
+bool ChainOpener::is_write_base(const std::string& overlay, const LayerRequest& below) const {
+  if (!spec_.write_base || write_base_found_) return false;
+  const std::string& wanted = spec_.write_base_name;
+  if (wanted.empty() || wanted == below.reference.name) return true;
+  std::optional<std::string> path = below.description.text("file.filename");
+  Result<std::string> wanted_path = resolve_recorded_name(overlay, wanted);
+  if (!path || !wanted_path.ok()) return false;
+  std::error_code unknown;
+  return *path == wanted || std::filesystem::equivalent(*path, *wanted_path, unknown);
+}
 
 // The backing file that the image names, as a path from here.
 Result<std::string> ChainOpener::recorded_path(const OpenedLayer& layer) const {
@@ -96,6 +111,7 @@ Async<> ChainOpener::open_layers() {
       std::string text = nesting + opened.error().message();
       co_return Error(opened.error().kind(), opened.error().sys_errno(), std::move(text));
     }
+    const std::string path = opened->path;
     Result<std::optional<LayerRequest>> below = layer_below(*opened);
     layers_.push_back(std::move(opened->format));
     if (!below.ok()) {
@@ -109,6 +125,8 @@ Async<> ChainOpener::open_layers() {
                            kMaxChainDepth);
     }
     request = std::move(**below);
+    request.writable = is_write_base(path, request);
+    write_base_found_ |= request.writable;
   }
 }
 

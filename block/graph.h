@@ -52,6 +52,10 @@ struct OpenSpec {
   bool discard = false;
   // Write to an overlay although its base was changed after it was made (base_fingerprint.h).
   bool accept_changed_base = false;
+  // A base is opened for writing, too: the one just below the top, or the one that an overlay
+  // records under this name or that is the file of this name (read_only() tells if there was one).
+  bool write_base = false;
+  std::string write_base_name;
   // False: the top alone, whatever it says is below it.
   bool open_backing = true;
   // The tool's way with raw files: others may write them at the same time.

@@ -358,7 +358,8 @@ Async<OpenedLayer> LayerOpener::open(LayerRequest request) {
   if (driver == nullptr) {
     CO_TRY(driver, co_await choose_driver(*stack.node, name, &probed));
   }
-  Role role = is_base_ ? Role::kBase : spec_.share_raw ? Role::kSharedDisk : Role::kDisk;
+  Role role = spec_.share_raw && !is_base_ ? Role::kSharedDisk : Role::kDisk;
+  if (is_base_ && !writable_) role = Role::kBase;
   LockRequest wanted = driver->lock_request(writable_, role);
   stack.lock.uses |= wanted.uses;
   stack.lock.refuses |= wanted.refuses;

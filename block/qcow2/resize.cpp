@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "block/qcow2/image_state.h"
+#include "block/qcow2/reference_tree.h"
 
 namespace calf::qcow2 {
 namespace {
@@ -147,20 +148,72 @@ Async<> size_data_file(Image::State& state, uint64_t size, block::Preallocation 
   co_return co_await state.data_file->node().truncate(size, preallocation);
 }
 
+// Takes the clusters of `range` (whole clusters, not inside the disk) out of the mapping. Tables
+// that are shared with a snapshot are copied first.
+Async<> unmap_all(Image::State& state, ByteRange range) {
+  const Geometry& g = state.geometry();
+  Parts& parts = *state.parts;
+  range = range.intersect({0, parts.mapping.l1().size() * g.l2_coverage()});
+  for (uint64_t at = range.offset; at < range.end();) {
+    CO_TRY(L2View view, co_await parts.mapping.view(at));
+    if (!view.slice) {
+      at = align_down(at, g.l2_coverage()) + g.l2_coverage();
+      continue;
+    }
+    const uint64_t count = std::min(g.clusters_for(range.end() - at), view.count);
+    CO_TRY_VOID(co_await parts.write_back.before_change());
+    CO_TRY(view, co_await parts.mapping.writable_view(at));
+    for (uint64_t i = 0; i < count; ++i) {
+      L2Entry old = parts.mapping.entry(view, i);
+      if (old.kind == ClusterKind::kInvalid) co_return parts.mapping.invalid_entry(view, i, true);
+      if (old.kind == ClusterKind::kUnallocated) continue;
+      parts.mapping.set(view, i, L2Entry{});
+      release(state, old, true);
+    }
+    at += count << g.cluster_bits;
+  }
+  co_return Result<void>();
+}
+
+// The same for all L2 tables from L1 entry `first` on; they go, too.
+Async<> drop_tables(Image::State& state, uint64_t first) {
+  const Geometry& g = state.geometry();
+  Parts& parts = *state.parts;
+  L1Table& l1 = parts.mapping.l1();
+  CO_TRY_VOID(co_await parts.write_back.flush());
+  std::vector<uint64_t> gone = l1.entries();
+  std::fill_n(gone.begin(), std::min<uint64_t>(first, gone.size()), 0);
+  CO_TRY_VOID(co_await check_tree(state, gone));
+  for (uint64_t i = first; i < l1.size(); ++i) {
+    const uint64_t table = L1Entry::decode(gone[i]).offset;
+    if (gone[i] == 0) continue;
+    parts.map.remove_table(Area::kActiveL2, table);
+    parts.mapping.cache().drop({table, g.cluster_size()});
+    l1.set(i, L1Entry{});
+  }
+  CO_TRY_VOID(co_await parts.write_back.flush());
+  co_return co_await drop_references(state, gone, true);
+}
+
 Async<> grow(Image::State& state, uint64_t size, block::Preallocation preallocation) {
   const Geometry& g = state.geometry();
   const uint64_t old_size = state.size;
   CO_TRY_VOID(co_await state.parts->write_back.before_change());
   CO_TRY_VOID(co_await grow_l1(state, g.l1_entries_for(size)));
-  // What the old end hid reads as zeroes: the rest of its last cluster, and what a longer backing
-  // node has there. The new size becomes visible to this code first, to the file only after that is
-  // durable.
+  // What the old end hid reads as zeroes: the rest of its last cluster, what is mapped behind it
+  // (the state of a machine that came with a snapshot, what a shrink that was cut short left), and
+  // what a longer backing node has there. The new size becomes visible to this code first, to the
+  // file only after that is durable.
   state.size = size;
   const uint64_t tail = std::min(align_up(old_size, g.cluster_size()), size);
   Result<void> done;
   if (tail > old_size) {
     ByteRange rest{old_size, tail - old_size};
     done = co_await zero_guest(state, rest, false);
+  }
+  if (done.ok()) {
+    ByteRange behind{tail, align_up(size, g.cluster_size()) - tail};
+    done = co_await unmap_all(state, behind);
   }
   const uint64_t hidden = std::min(state.backing_size(), size);
   if (done.ok() && hidden > tail) {
@@ -185,27 +238,13 @@ Async<> grow(Image::State& state, uint64_t size, block::Preallocation preallocat
 // The size first: a crash leaves mapped clusters behind the end, which a later growth clears.
 Async<> shrink(Image::State& state, uint64_t size) {
   const Geometry& g = state.geometry();
-  Parts& parts = *state.parts;
-  const uint64_t old_size = state.size;
   CO_TRY_VOID(co_await set_size(state, size));
   const uint64_t first = align_up(size, g.cluster_size());
-  for (uint64_t at = first; at < old_size;) {
-    CO_TRY(L2View view, co_await parts.mapping.view(at));
-    uint64_t count = std::min(g.clusters_for(old_size - at), view.count);
-    if (view.slice) {
-      CO_TRY_VOID(co_await parts.write_back.before_change());
-      CO_TRY(view, co_await parts.mapping.writable_view(at));
-      for (uint64_t i = 0; i < count; ++i) {
-        L2Entry old = parts.mapping.entry(view, i);
-        if (old.kind == ClusterKind::kInvalid) co_return parts.mapping.invalid_entry(view, i, true);
-        if (old.kind == ClusterKind::kUnallocated) continue;
-        parts.mapping.set(view, i, L2Entry{});
-        release(state, old, true);
-      }
-    }
-    at += count << g.cluster_bits;
-  }
-  CO_TRY_VOID(co_await parts.write_back.flush());
+  const uint64_t tables = g.l1_entries_for(first);
+  ByteRange part{first, tables * g.l2_coverage() - first};
+  CO_TRY_VOID(co_await unmap_all(state, part));
+  CO_TRY_VOID(co_await drop_tables(state, tables));
+  CO_TRY_VOID(co_await cut_file(state));
   co_return co_await size_data_file(state, size, block::Preallocation::kOff);
 }
 

@@ -21,6 +21,7 @@ int cmd_audit(const Context& context, int argc, char** argv);
 int cmd_bitmap(const Context& context, int argc, char** argv);
 int cmd_bench(const Context& context, int argc, char** argv);
 int cmd_check(const Context& context, int argc, char** argv);
+int cmd_commit(const Context& context, int argc, char** argv);
 int cmd_compare(const Context& context, int argc, char** argv);
 int cmd_convert(const Context& context, int argc, char** argv);
 int cmd_create(const Context& context, int argc, char** argv);
@@ -29,6 +30,7 @@ int cmd_info(const Context& context, int argc, char** argv);
 int cmd_map(const Context& context, int argc, char** argv);
 int cmd_measure(const Context& context, int argc, char** argv);
 int cmd_refs(const Context& context, int argc, char** argv);
+int cmd_rebase(const Context& context, int argc, char** argv);
 int cmd_resize(const Context& context, int argc, char** argv);
 int cmd_snapshot(const Context& context, int argc, char** argv);
 

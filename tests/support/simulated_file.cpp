@@ -187,7 +187,7 @@ Async<block::Extent> SimulatedFile::map(ByteRange range) {
   extent.zero = hole;
   extent.data = !hole;
   extent.host_offset = range.offset;
-  extent.host_file = &name_;
+  extent.host_file = &options_.name;
   co_return extent;
 }
 

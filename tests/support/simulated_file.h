@@ -72,6 +72,8 @@ class SimulatedFile final : public block::Node {
     unsigned max_yields = 0;
     uint64_t seed = 1;
     bool writable = true;
+    // Two files of one name are taken for one file.
+    std::string name = "simulated";
     // Asked before each operation; an errno other than 0 makes it fail.
     std::function<int(Op op, ByteRange range)> fail;
   };
@@ -89,7 +91,7 @@ class SimulatedFile final : public block::Node {
   Async<block::Extent> map(ByteRange range) override;
   Async<> truncate(uint64_t size, block::Preallocation preallocation) override;
   Async<> close() override;
-  const std::string& name() const override { return name_; }
+  const std::string& name() const override { return options_.name; }
   const char* format() const override { return "file"; }
 
   uint64_t operations() const { return operations_; }
@@ -105,7 +107,6 @@ class SimulatedFile final : public block::Node {
   block::Limits limits_;
   std::mt19937_64 random_;
   uint64_t operations_ = 0;
-  std::string name_ = "simulated";
 };
 
 }  // namespace calf::test
