@@ -211,7 +211,7 @@ Async<> grow(Image::State& state, uint64_t size, block::Preallocation preallocat
     ByteRange rest{old_size, tail - old_size};
     done = co_await zero_guest(state, rest, false);
   }
-  if (done.ok()) {
+  if (done.ok() && tail < size) {
     ByteRange behind{tail, align_up(size, g.cluster_size()) - tail};
     done = co_await unmap_all(state, behind);
   }
