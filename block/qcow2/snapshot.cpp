@@ -23,6 +23,7 @@
 #include <charconv>
 
 #include "block/qcow2/reference_tree.h"
+#include "block/qcow2/snapshot_steps.h"
 #include "block/qcow2/snapshot_table.h"
 
 namespace calf::qcow2 {
@@ -30,89 +31,6 @@ namespace {
 
 // QEMU's buffers hold this much of a name.
 constexpr size_t kMaxNameLength = 255;
-
-std::vector<uint8_t> to_bytes(const std::vector<uint64_t>& entries) {
-  std::vector<be64> raw(entries.begin(), entries.end());
-  auto* bytes = reinterpret_cast<const uint8_t*>(raw.data());
-  return {bytes, bytes + raw.size() * sizeof(be64)};
-}
-
-// Puts a table into clusters of its own, filled up with zeroes. Not synced.
-Async<ByteRange> store_table(Image::State& state, std::vector<uint8_t> bytes,
-                             std::string_view what) {
-  const Geometry& g = state.geometry();
-  Allocator& allocator = state.parts->allocator;
-  const uint64_t clusters = std::max<uint64_t>(g.clusters_for(bytes.size()), 1);
-  CO_TRY(uint64_t offset, co_await allocator.allocate_contiguous(clusters, what));
-  ByteRange place{offset, clusters << g.cluster_bits};
-  bytes.resize(place.length);
-  Result<void> written = co_await state.file.write_bytes(offset, bytes);
-  if (!written.ok()) {
-    co_await allocator.undo(place);
-    co_return std::move(written.error());
-  }
-  co_return place;
-}
-
-// The L1 table of a snapshot, held against the limits first.
-Async<std::vector<uint64_t>> load_l1(Image::State& state, const SnapshotInfo& snapshot) {
-  const Geometry& g = state.geometry();
-  if (snapshot.l1_entries > format::kMaxL1Bytes / 8) {
-    co_return Error::from_errno(EFBIG, "Snapshot L1 table too large");
-  }
-  const uint64_t length = uint64_t{snapshot.l1_entries} * 8;
-  const uint64_t end = align_up(state.file.size(), g.cluster_size());
-  bool placed = g.is_cluster_aligned(snapshot.l1_offset) && snapshot.l1_offset <= end &&
-                length <= end - snapshot.l1_offset;
-  if (!placed || (length != 0 && snapshot.l1_offset == 0)) {
-    co_return make_error(ErrorKind::kInvalid, "Snapshot L1 table offset invalid");
-  }
-  std::vector<be64> raw(snapshot.l1_entries);
-  std::span<uint8_t> bytes(reinterpret_cast<uint8_t*>(raw.data()), length);
-  CO_TRY_VOID(co_await state.file.read_bytes(snapshot.l1_offset, bytes));
-  co_return std::vector<uint64_t>(raw.begin(), raw.end());
-}
-
-// The size of the disk in a snapshot, if an image can have it.
-Result<uint64_t> disk_size(const Image::State& state, const SnapshotInfo& snapshot) {
-  if (!is_aligned(snapshot.disk_size, 512) || snapshot.disk_size > INT64_MAX ||
-      state.geometry().l1_entries_for(snapshot.disk_size) > format::kMaxL1Bytes / 8) {
-    return make_error(ErrorKind::kInvalid, "Snapshot disk size {} invalid", snapshot.disk_size);
-  }
-  return snapshot.disk_size;
-}
-
-Result<void> check_supported(const Image::State& state) {
-  if (state.header.get().has(format::kExternalData)) {
-    return make_error(ErrorKind::kUnsupported,
-                      "Images with an external data file have no internal snapshots");
-  }
-  return {};
-}
-
-ByteRange l1_range(const SnapshotInfo& snapshot) {
-  return {snapshot.l1_offset, uint64_t{snapshot.l1_entries} * 8};
-}
-
-// The header may be in the file though its write failed: only after the old one has been written
-// once more, durably, may what it does not point to be used for something else.
-Async<> restore_header(Image::State& state) {
-  std::function<void(Header&)> nothing = [](Header&) {};
-  CO_TRY_VOID(co_await state.header.update(nothing));
-  co_return co_await state.file.flush();
-}
-
-// Switches the header, durably. On error the old one counts, in memory and (as far as the host
-// lets us) in the file.
-Async<> switch_header(Image::State& state, std::function<void(Header&)> change) {
-  Result<void> done = co_await state.header.update(change);
-  if (done.ok()) done = co_await state.file.flush();
-  if (!done.ok()) {
-    Result<void> restored = co_await restore_header(state);
-    if (!restored.ok()) state.health.say("qcow2: " + restored.error().message());
-  }
-  co_return done;
-}
 
 // A new snapshot table that nothing points to yet. It and everything before it is durable.
 struct PreparedTable {
@@ -194,75 +112,6 @@ Async<PreparedTable> prepare_create(Image::State& state, SnapshotInfo entry,
   co_return table;
 }
 
-// Ends an operation that began with unsettle(). One that failed half-way leaves the image
-// unsettled: the next open counts again.
-Async<> finish(Image::State& state, Result<void> done, bool undone) {
-  if (!done.ok() && !undone) co_return done;
-  Result<void> settled = co_await state.parts->write_back.settle();
-  if (!done.ok()) co_return done;
-  co_return settled;
-}
-
-// Another L1 table and disk size for the image, durable at `place`.
-void adopt_l1(Image::State& state, ByteRange place, std::vector<uint64_t> l1, uint64_t size) {
-  Parts& parts = *state.parts;
-  L1Table& active = parts.mapping.l1();
-  for (uint64_t raw : active.entries()) {
-    if (L1Entry entry = L1Entry::decode(raw); entry.offset != 0)
-      parts.map.remove_table(Area::kActiveL2, entry.offset);
-  }
-  parts.map.remove_area(Area::kActiveL1, active.offset());
-  parts.map.add_area(Area::kActiveL1, place);
-  parts.map.seal();
-  for (uint64_t raw : l1) {
-    if (L1Entry entry = L1Entry::decode(raw); entry.offset != 0)
-      parts.map.add_table(Area::kActiveL2, entry.offset);
-  }
-  active.replace(place.offset, std::move(l1));
-  parts.mapping.cache().drop_all();
-  state.size = size;
-}
-
-// Everything of apply up to the switch: where the new L1 table stands. On error nothing is left of
-// it in memory.
-Async<ByteRange> prepare_apply(Image::State& state, const std::vector<uint64_t>& l1) {
-  Parts& parts = *state.parts;
-  CO_TRY_VOID(co_await add_references(state, l1));
-  Result<ByteRange> place = co_await store_table(state, to_bytes(l1), "L1 table");
-  if (place.ok()) {
-    Result<void> flushed = co_await parts.write_back.flush();
-    if (flushed.ok()) co_return place;
-    co_await parts.allocator.undo(*place);
-    place = std::move(flushed.error());
-  }
-  co_await undo_references(state, l1);
-  co_return place;
-}
-
-// The switch of apply, and what follows it.
-Async<> change_over(Image::State& state, ByteRange place, std::vector<uint64_t> l1, uint64_t size) {
-  Parts& parts = *state.parts;
-  const std::vector<uint64_t> old = parts.mapping.l1().entries();
-  const ByteRange old_place{parts.mapping.l1().offset(), parts.mapping.l1().size_bytes()};
-  {
-    AsyncMutex::Guard guard = co_await parts.order.lock();
-    const uint64_t entries = l1.size();
-    std::function<void(Header&)> change = [place, entries, size](Header& header) {
-      header.l1_offset = place.offset;
-      header.l1_entries = static_cast<uint32_t>(entries);
-      header.size = size;
-    };
-    CO_TRY_VOID(co_await switch_header(state, change));
-    adopt_l1(state, place, std::move(l1), size);
-  }
-  Result<void> dropped = co_await drop_references(state, old, true);
-  if (!old_place.empty()) parts.allocator.free_later(old_place, false);
-  // Nothing points there any more: what could not be dropped leaks.
-  if (!dropped.ok()) state.health.say("qcow2: " + dropped.error().message());
-  CO_TRY_VOID(co_await parts.write_back.flush());
-  co_return co_await refresh_copied(state);
-}
-
 }  // namespace
 
 std::optional<size_t> find_snapshot(const std::vector<SnapshotInfo>& list, const SnapshotKey& key) {
@@ -297,7 +146,7 @@ std::string next_snapshot_id(const std::vector<SnapshotInfo>& list) {
 }
 
 Async<> create_snapshot(Image::State& state, NewSnapshot wanted) {
-  CO_TRY_VOID(check_supported(state));
+  CO_TRY_VOID(check_snapshots_supported(state));
   if (wanted.name.size() > kMaxNameLength) {
     co_return make_error(ErrorKind::kInvalid, "The name of a snapshot has at most {} bytes",
                          kMaxNameLength);
@@ -323,7 +172,10 @@ Async<> create_snapshot(Image::State& state, NewSnapshot wanted) {
   CO_TRY_VOID(co_await parts.write_back.unsettle());
   bool undone = false;
   Result<PreparedTable> table = co_await prepare_create(state, std::move(entry), l1, &undone);
-  if (!table.ok()) co_return co_await finish(state, std::move(table.error()), undone);
+  if (!table.ok()) {
+    Result<void> failed = std::move(table.error());
+    co_return co_await finish(state, std::move(failed), undone);
+  }
   const ByteRange copy = l1_range(table->list.back());
   Result<void> done = co_await switch_table(state, std::move(*table));
   if (done.ok()) {
@@ -333,32 +185,8 @@ Async<> create_snapshot(Image::State& state, NewSnapshot wanted) {
   co_return co_await finish(state, std::move(done), false);
 }
 
-Async<> apply_snapshot(Image::State& state, size_t index) {
-  CO_TRY_VOID(check_supported(state));
-  Parts& parts = *state.parts;
-  RangeLock::Holder hold(parts.clusters, kWholeDisk, RangeLock::Mode::kExclusive);
-  co_await hold.acquire();
-  const SnapshotInfo& snapshot = state.snapshots[index];
-  CO_TRY(uint64_t size, disk_size(state, snapshot));
-  CO_TRY(std::vector<uint64_t> l1, co_await load_l1(state, snapshot));
-  CO_TRY_VOID(co_await parts.write_back.flush());
-  CO_TRY_VOID(co_await check_tree(state, l1));
-  for (uint64_t& raw : l1)
-    raw &= ~format::kCopied;
-  l1.resize(std::max<uint64_t>({l1.size(), state.geometry().l1_entries_for(size), 1}));
-
-  // As far as bitmaps go, everything has changed afterwards.
-  CO_TRY_VOID(co_await state.bitmaps.before_replace());
-  CO_TRY_VOID(co_await parts.write_back.unsettle());
-  Result<ByteRange> place = co_await prepare_apply(state, l1);
-  if (!place.ok()) co_return co_await finish(state, std::move(place.error()), true);
-  Result<void> done = co_await change_over(state, *place, std::move(l1), size);
-  state.bitmaps.replaced(state.size);
-  co_return co_await finish(state, std::move(done), false);
-}
-
 Async<> delete_snapshot(Image::State& state, size_t index) {
-  CO_TRY_VOID(check_supported(state));
+  CO_TRY_VOID(check_snapshots_supported(state));
   Parts& parts = *state.parts;
   RangeLock::Holder hold(parts.clusters, kWholeDisk, RangeLock::Mode::kExclusive);
   co_await hold.acquire();
@@ -371,7 +199,10 @@ Async<> delete_snapshot(Image::State& state, size_t index) {
   std::vector<SnapshotInfo> list = state.snapshots;
   list.erase(list.begin() + static_cast<ptrdiff_t>(index));
   Result<PreparedTable> table = co_await prepare_table(state, std::move(list));
-  if (!table.ok()) co_return co_await finish(state, std::move(table.error()), true);
+  if (!table.ok()) {
+    Result<void> failed = std::move(table.error());
+    co_return co_await finish(state, std::move(failed), true);
+  }
   Result<void> done = co_await switch_table(state, std::move(*table));
   if (done.ok()) {
     parts.map.remove_area(Area::kInactiveL1, snapshot.l1_offset);
@@ -382,16 +213,6 @@ Async<> delete_snapshot(Image::State& state, size_t index) {
     if (done.ok()) done = co_await refresh_copied(state);
   }
   co_return co_await finish(state, std::move(done), false);
-}
-
-Async<> show_snapshot(Image::State& state, size_t index) {
-  const SnapshotInfo& snapshot = state.snapshots[index];
-  CO_TRY(uint64_t size, disk_size(state, snapshot));
-  CO_TRY(std::vector<uint64_t> l1, co_await load_l1(state, snapshot));
-  l1.resize(std::max<uint64_t>(l1.size(), state.geometry().l1_entries_for(size)));
-  state.parts->mapping.l1().replace(snapshot.l1_offset, std::move(l1));
-  state.size = size;
-  co_return Result<void>();
 }
 
 Async<> rewrite_snapshot_table(Image::State& state) {

@@ -39,7 +39,7 @@ for options in cluster_size=64k compat=0.10,cluster_size=4k cluster_size=512,ref
     [ $first = qemu ] && second=calf || second=qemu
     qemu-img create -q -f raw base.raw 2M
     qemu-io -f raw -c "write -P 11 0 2M" base.raw >/dev/null
-    qemu-img create -q -f qcow2 -o "$options" -b base.raw -F raw image 5M
+    qemu-img create -q -f qcow2 -o "$options" -b base.raw -F raw image 6M
     # A machine's state stands behind the disk (-b), then the snapshot is taken.
     qemu-io -c "write -P 1 100k 1M" -c "write -P 2 2M 300k" -c "write -b -P 77 0 70k" image >/dev/null
     qemu-io -c "write -c -P 3 4M $(qemu-img info --output=json image | sed -n 's/.*"cluster-size": \([0-9]*\).*/\1/p')" image >/dev/null
@@ -51,7 +51,7 @@ for options in cluster_size=64k compat=0.10,cluster_size=4k cluster_size=512,ref
     qemu-img convert -O raw image two.raw
     $second snapshot -c two image
     clean image
-    qemu-io -c "write -P 5 0 5M" image >/dev/null
+    qemu-io -c "write -P 5 0 6M" image >/dev/null
     qemu-img convert -O raw image now.raw
     clean image
     shows image one one.raw
