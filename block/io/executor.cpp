@@ -75,7 +75,38 @@ void Executor::turn() {
   // What ran may have ended what the caller of the loop waits for: only an idle round may block.
   bool ran = run_posted();
   ran |= run_ready();
-  engine_->wait(!ran && ready_.empty(), ready_);
+  if (ran || !ready_.empty()) {
+    engine_->wait(false, ready_);
+  } else {
+    idle();
+  }
+}
+
+void Executor::idle() {
+  if (pollers_.empty()) return engine_->wait(true, ready_);
+  if (window_.now() > IdleWindow::Duration::zero()) {
+    engine_->wait(false, ready_);  // what is queued must be on its way first
+    if (!ready_.empty() || look_around()) return;
+  }
+  auto begin = std::chrono::steady_clock::now();
+  engine_->wait(true, ready_);
+  window_.slept(std::chrono::steady_clock::now() - begin);
+}
+
+bool Executor::look_around() {
+  for (IdlePoller* poller : pollers_)
+    poller->start_looking();
+  auto end = std::chrono::steady_clock::now() + window_.now();
+  bool found = false;
+  do {
+    for (IdlePoller* poller : pollers_)
+      found |= poller->look();
+    found |= engine_->has_finished();
+    __builtin_ia32_pause();
+  } while (!found && std::chrono::steady_clock::now() < end);
+  for (IdlePoller* poller : pollers_)
+    found |= poller->stop_looking();
+  return found;
 }
 
 void Executor::run_until_stopped() {

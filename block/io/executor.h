@@ -24,10 +24,12 @@
 #include <mutex>
 #include <semaphore>
 #include <type_traits>
+#include <vector>
 
 #include "block/base/fd.h"
 #include "block/base/result.h"
 #include "block/base/task.h"
+#include "block/io/idle_poller.h"
 #include "block/io/io_engine.h"
 #include "block/io/offload_pool.h"
 
@@ -105,6 +107,10 @@ class Executor {
   // Lets other ready coroutines run first.
   auto yield();
 
+  // `poller` is looked at while there is nothing to do (idle_poller.h). Own thread.
+  void add_poller(IdlePoller& poller) { pollers_.push_back(&poller); }
+  void remove_poller(IdlePoller& poller) { std::erase(pollers_, &poller); }
+
   // Puts a suspended coroutine in the queue of those that run next. For synchronisation primitives.
   // Own thread.
   void make_ready(std::coroutine_handle<> handle) { ready_.push_back(handle); }
@@ -112,15 +118,19 @@ class Executor {
  private:
   explicit Executor(std::unique_ptr<IoEngine> engine, OffloadPool* pool);
   static detail::Detached drive(Executor* self, Task<void> task);
-  bool run_ready();   // true if anything ran
-  bool run_posted();  // true if anything ran
-  void turn();        // one round of the loop; waits if nothing is ready
+  bool run_ready();    // true if anything ran
+  bool run_posted();   // true if anything ran
+  void turn();         // one round of the loop; waits if nothing is ready
+  void idle();         // until something is ready, or wake()
+  bool look_around();  // true if a poller found work, or the engine has some
   OffloadPool& pool();
 
   std::unique_ptr<IoEngine> engine_;
   OffloadPool* pool_;
   std::unique_ptr<OffloadPool> own_pool_;
   std::deque<std::coroutine_handle<>> ready_;
+  std::vector<IdlePoller*> pollers_;
+  IdleWindow window_;
   uint64_t spawned_ = 0;
   bool stopping_ = false;
 

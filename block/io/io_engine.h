@@ -51,6 +51,8 @@ class IoEngine {
   // Submits what is queued, puts the waiters of finished operations into `ready`. With `block`,
   // waits until there is at least one, or wake() was called.
   virtual void wait(bool block, std::deque<std::coroutine_handle<>>& ready) = 0;
+  // Is there a finished operation that wait() would find without blocking? Cheap: no system call.
+  virtual bool has_finished() const = 0;
   // Any thread: makes a present or the next blocking wait() return.
   virtual void wake() = 0;
 };

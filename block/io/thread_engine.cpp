@@ -41,6 +41,10 @@ class ThreadEngine final : public IoEngine {
   void submit(IoOp& op) override;
   void cancel(IoOp& op) override;
   void wait(bool block, std::deque<std::coroutine_handle<>>& ready) override;
+  bool has_finished() const override {
+    std::lock_guard lock(mutex_);
+    return woken_ || !done_.empty();
+  }
   void wake() override;
 
  private:
@@ -52,7 +56,7 @@ class ThreadEngine final : public IoEngine {
     [[maybe_unused]] ssize_t n = ::write(poll_wake_.get(), &one, sizeof one);
   }
 
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::condition_variable finished_;
   std::deque<std::coroutine_handle<>> done_;
   bool woken_ = false;

@@ -33,6 +33,7 @@ class UringEngine final : public IoEngine {
   void submit(IoOp& op) override;
   void cancel(IoOp& op) override;
   void wait(bool block, std::deque<std::coroutine_handle<>>& ready) override;
+  bool has_finished() const override { return io_uring_cq_ready(&ring_) != 0; }
   void wake() override;
 
  private:

@@ -169,6 +169,13 @@ void Queue::suppress_kicks() {
   if (!event_index_) store_shared<uint16_t>(used_ + kUsedFlags, kUsedNoNotify);
 }
 
+void Queue::silence_kicks() {
+  if (!event_index_) return suppress_kicks();
+  // An index that the driver has passed.
+  auto passed = static_cast<uint16_t>(next_ - 1);
+  store_shared<uint16_t>(used_ + kUsedRing + kUsedElementSize * size_, passed);
+}
+
 bool Queue::allow_kicks() {
   if (event_index_) {
     store_shared<uint16_t>(used_ + kUsedRing + kUsedElementSize * size_, next_);

@@ -56,6 +56,8 @@ class Queue {
 
   // Asks the driver not to kick (a hint).
   void suppress_kicks();
+  // The same, with effect on a driver that was just asked for a kick by allow_kicks().
+  void silence_kicks();
   // Asks for kicks again; true if buffers have become available meanwhile, for which there will be
   // none: pop() them.
   bool allow_kicks();

@@ -8,6 +8,7 @@ namespace calf::virtio {
 
 Task<void> QueueRunner::run() {
   executor_->spawn(publish_batches());
+  executor_->add_poller(*this);
   while (!stopping_) {
     walk();
     if (broken_) break;
@@ -16,6 +17,7 @@ Task<void> QueueRunner::run() {
     if (polled < 0) break_queue("its kicks cannot be waited for");
     take_kicks();
   }
+  executor_->remove_poller(*this);
   // The kicks of a broken queue wake nobody.
   if (!stopping_) co_await stopped_.wait();
   // The publisher ends after the last finish(), and only its end wakes us. (The usual `while` in
@@ -42,32 +44,45 @@ void QueueRunner::kick_self() {
   [[maybe_unused]] ssize_t n = ::write(kick_fd_, &one, sizeof one);
 }
 
-void QueueRunner::walk() {
-  if (broken_) return;
+void QueueRunner::start_looking() {
+  looking_ = true;
+  if (!broken_ && !stopping_) queue_.silence_kicks();
+}
+
+bool QueueRunner::stop_looking() {
+  looking_ = false;
+  return !broken_ && !stopping_ && queue_.allow_kicks() && walk();
+}
+
+bool QueueRunner::walk() {
+  if (broken_ || full_ || stopping_) return false;
+  bool taken = false;
   // A driver that refills the ring as fast as it is emptied must not keep the executor here.
   unsigned budget = queue_.size();
   do {
-    queue_.suppress_kicks();
+    if (!looking_) queue_.suppress_kicks();
     for (;;) {
       if (budget-- == 0) {
         kick_self();
-        return;
+        return true;
       }
       if (in_flight_ == queue_.size()) {
         full_ = true;  // finish() starts the next walk
-        return;
+        return taken;
       }
       Result<std::optional<Chain>> popped = queue_.pop();
       if (!popped.ok()) {
         break_queue(popped.error().message());
-        return;
+        return true;
       }
       if (!popped->has_value()) break;
       ++in_flight_;
+      taken = true;
       consumer_->take(*this, std::move(**popped));
-      if (broken_) return;
+      if (broken_) return true;
     }
-  } while (queue_.allow_kicks());
+  } while (!looking_ && queue_.allow_kicks());
+  return taken;
 }
 
 void QueueRunner::break_queue(std::string_view why) {

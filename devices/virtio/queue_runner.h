@@ -8,6 +8,9 @@
 // A batch is what ends in one round of the executor: finish() writes the used element, and the
 // publisher, a coroutine that runs after what is ready now, makes them visible together.
 //
+// While the executor has nothing to do it looks at the ring for a moment before it sleeps
+// (idle_poller.h); kicks are off meanwhile.
+//
 // No more chains are taken than the ring has entries; a driver that offers a buffer twice waits for
 // its own. Everything here is on the executor's thread.
 #pragma once
@@ -16,6 +19,7 @@
 
 #include "block/base/task.h"
 #include "block/io/executor.h"
+#include "block/io/idle_poller.h"
 #include "block/io/sync.h"
 #include "devices/virtio/chain.h"
 #include "devices/virtio/device.h"
@@ -23,7 +27,7 @@
 
 namespace calf::virtio {
 
-class QueueRunner {
+class QueueRunner final : private IdlePoller {
  public:
   class Consumer {
    public:
@@ -55,7 +59,11 @@ class QueueRunner {
   unsigned in_flight() const { return in_flight_; }
 
  private:
-  void walk();
+  // True if there was anything to take.
+  bool walk();
+  void start_looking() override;
+  bool look() override { return walk(); }
+  bool stop_looking() override;
   void break_queue(std::string_view why);
   void take_kicks();
   void kick_self();
@@ -69,8 +77,9 @@ class QueueRunner {
   unsigned in_flight_ = 0;
   bool stopping_ = false;
   bool broken_ = false;
-  bool full_ = false;   // the walk stopped because the ring's worth of chains is in flight
-  bool dirty_ = false;  // used elements wait for the publisher
+  bool full_ = false;     // the walk stopped because the ring's worth of chains is in flight
+  bool looking_ = false;  // by turns of the executor: no kick is asked for
+  bool dirty_ = false;    // used elements wait for the publisher
   bool publisher_done_ = false;
   WaitQueue stopped_;        // run() waits here, for stop(), when the queue is broken
   WaitQueue publisher_end_;  // run() waits here

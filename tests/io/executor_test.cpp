@@ -159,5 +159,58 @@ INSTANTIATE_TEST_SUITE_P(Engines, ExecutorTest,
                            return param.param == Executor::Engine::kUring ? "uring" : "threads";
                          });
 
+// What pollers may rely on: looks come between start and stop, and nobody is left looking.
+class CountingPoller final : public IdlePoller {
+ public:
+  void start_looking() override {
+    EXPECT_FALSE(looking_);
+    looking_ = true;
+  }
+  bool look() override {
+    EXPECT_TRUE(looking_);
+    return ++looks_ % 3 == 0;
+  }
+  bool stop_looking() override {
+    EXPECT_TRUE(looking_);
+    looking_ = false;
+    return false;
+  }
+  bool looking_ = false;
+  uint64_t looks_ = 0;
+};
+
+Task<void> sleep_often(Executor& executor, unsigned times) {
+  for (unsigned i = 0; i < times; ++i) {
+    int64_t slept = co_await executor.sleep_until(std::chrono::steady_clock::now() +
+                                                  std::chrono::microseconds(1));
+    EXPECT_EQ(slept, 0);
+  }
+}
+
+TEST_P(ExecutorTest, PollersLookBetweenStartAndStopOnly) {
+  CountingPoller poller;
+  executor_->add_poller(poller);
+  executor_->run(sleep_often(*executor_, 200));
+  EXPECT_FALSE(poller.looking_);
+  executor_->remove_poller(poller);
+  uint64_t looks = poller.looks_;
+  executor_->run(sleep_often(*executor_, 20));
+  EXPECT_EQ(poller.looks_, looks);
+}
+
+TEST(IdleWindow, GrowsByShortSleepsAndEndsByLongOnes) {
+  using std::chrono::microseconds;
+  IdleWindow window;
+  EXPECT_EQ(window.now(), microseconds(0));
+  for (unsigned expected : {4u, 8u, 16u, 32u, 32u}) {
+    window.slept(microseconds(10));
+    EXPECT_EQ(window.now(), microseconds(expected));
+  }
+  for (unsigned expected : {16u, 8u, 4u, 0u, 0u}) {
+    window.slept(microseconds(1000));
+    EXPECT_EQ(window.now(), microseconds(expected));
+  }
+}
+
 }  // namespace
 }  // namespace calf
