@@ -62,4 +62,35 @@ for i in $(seq $guests); do
 done
 ok "each overlay holds its own guest's $((8 * 2048)) sectors, nobody else's, and the base's data around them"
 
+step "A snapshot inside an overlay, changed above, and gone back to"
+run calf-img snapshot -c before vm2.qcow2
+run calf-img snapshot -l vm2.qcow2
+start_guest vm2 -m 128 --timeout 60s -kernel "$build/tests/guests/guest.elf" -append "write-own id=later range=8M" vm2.qcow2
+wait_guests
+run calf-img compare -q -f qcow2 -F raw vm2.qcow2 vm2.raw && fail "the guest wrote, and the image is as before"
+ok "the disk is another now"
+run calf-img snapshot -a before vm2.qcow2
+run calf-img compare -f qcow2 -F raw vm2.qcow2 vm2.raw
+run calf-img snapshot -d before vm2.qcow2
+check_clean vm2.qcow2
+ok "the snapshot brought back what was there when it was made"
+
+step "An overlay moves to a copy of the base, then becomes one with it"
+run cp base.qcow2 moved.qcow2
+run chmod u+w moved.qcow2
+run calf-img rebase -f qcow2 -b moved.qcow2 -F qcow2 vm1.qcow2
+run calf-img compare -f qcow2 -F raw vm1.qcow2 vm1.raw
+run calf-img commit -f qcow2 vm1.qcow2
+run calf-img compare -f qcow2 -F raw moved.qcow2 vm1.raw
+check_clean moved.qcow2 vm1.qcow2
+ok "the copy holds the guest's disk now; the first base is untouched"
+
+step "To raw and back"
+run calf-img convert -f qcow2 -O raw moved.qcow2 back.raw
+run calf-img convert -c -f raw -O qcow2 back.raw back.qcow2
+run calf-img compare -f qcow2 -F qcow2 moved.qcow2 back.qcow2
+check_clean back.qcow2
+[ "$(sha256sum base.qcow2)" = "$base_sum" ] || fail "the base image has changed"
+ok "the same disk on every way; the base is still what it was"
+
 printf '\n%sAll of it true, in %s s.%s\n' "$green" "$((SECONDS - start))" "$plain"
