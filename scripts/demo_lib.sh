@@ -38,15 +38,20 @@ check_clean() {
 # A guest's number in `pids` is its place among those started.
 pids=()
 names=()
+readers=()
 start_guest() {
   local name=$1
   shift
   printf '%s$ calf %s &%s\n' "$dim" "$*" "$plain"
-  calf "$@" </dev/null > >(tee "$name.log" | tr -d '\r' | sed -u "s/^/${bold}[$name]${plain} /") 2>&1 &
+  rm -f "$name.console"
+  mkfifo "$name.console"
+  tee "$name.log" <"$name.console" | tr -d '\r' | sed -u "s/^/${bold}[$name]${plain} /" &
+  readers+=($!)
+  calf "$@" </dev/null >"$name.console" 2>&1 &
   pids+=($!)
   names+=("$name")
 }
-# Waits for all of them; every one must end with status 0.
+# Waits for all of them, and for the last line of their consoles; every one must end with status 0.
 wait_guests() {
   local i status
   for i in "${!pids[@]}"; do
@@ -54,8 +59,10 @@ wait_guests() {
     wait "${pids[$i]}" || status=$?
     [ "$status" -eq 0 ] || fail "guest ${names[$i]} ended with status $status; its console is above"
   done
+  wait "${readers[@]}"
   pids=()
   names=()
+  readers=()
 }
 stop_guests() {
   local pid
