@@ -188,10 +188,13 @@ Async<uint64_t> Allocator::allocate_contiguous(uint64_t clusters, std::string_vi
 }
 
 Async<bool> Allocator::add_reference(uint64_t cluster) {
-  CO_TRY(uint64_t count, co_await refcounts_.get(cluster));
+  if (!refcounts_.covered(cluster)) co_return false;
+  CO_TRY(Refcounts::Place at, co_await refcounts_.place(cluster));
+  const uint64_t count = get_count(at.slice.bytes(), at.index, geometry_.refcount_order);
   // Refcounts saturate: with 1-bit counts every compressed cluster starts a new host cluster.
   if (count == 0 || count >= geometry_.max_refcount()) co_return false;
-  CO_TRY_VOID(co_await refcounts_.set(cluster, count + 1));
+  set_count(at.slice.bytes(), at.index, geometry_.refcount_order, count + 1);
+  refcounts_.cache().mark_dirty(at.slice);
   co_return true;
 }
 

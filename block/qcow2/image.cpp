@@ -1,6 +1,7 @@
 #include "block/qcow2/image.h"
 
 #include <algorithm>
+#include <cassert>
 
 #include "block/qcow2/check.h"
 #include "block/qcow2/image_state.h"
@@ -377,6 +378,7 @@ Async<> Image::delete_snapshot(size_t index) {
 }
 
 Async<> Image::show_snapshot(size_t index) {
+  assert(!state_->options.writable);
   return qcow2::show_snapshot(*state_, index);
 }
 

@@ -49,6 +49,37 @@ Task<void> undo_first(Image::State& state, const std::vector<uint64_t>& l1, uint
   }
 }
 
+// Refcounts of clusters near one another: a piece of a block is looked up once, not for each of
+// them.
+class CountReader {
+ public:
+  explicit CountReader(Refcounts& refcounts) : refcounts_(refcounts) {}
+
+  bool has(uint64_t cluster) const { return cluster - first_ < length_; }
+  // `cluster` is one that it has.
+  uint64_t get(uint64_t cluster) const {
+    if (!slice_) return 0;
+    return get_count(slice_.bytes(), cluster - first_, refcounts_.geometry().refcount_order);
+  }
+  Async<> move_to(uint64_t cluster) {
+    slice_ = {};
+    first_ = cluster;
+    length_ = 1;
+    if (!refcounts_.covered(cluster)) co_return Result<void>();
+    CO_TRY(Refcounts::Place place, co_await refcounts_.place(cluster));
+    slice_ = std::move(place.slice);
+    first_ = cluster - place.index;
+    length_ = refcounts_.counts_per_slice();
+    co_return Result<void>();
+  }
+
+ private:
+  Refcounts& refcounts_;
+  SliceRef slice_;
+  uint64_t first_ = 0;
+  uint64_t length_ = 0;
+};
+
 // `own`: areas that the range may be in.
 Async<> check_range(Image::State& state, ByteRange range, uint16_t own) {
   const Geometry& g = state.geometry();
@@ -57,10 +88,11 @@ Async<> check_range(Image::State& state, ByteRange range, uint16_t own) {
     co_return make_error(ErrorKind::kCorrupt, "The cluster at {:#x} is part of the {} as well",
                          range.offset, area_name(areas));
   }
+  CountReader counts(state.parts->refcounts);
   const uint64_t last = g.cluster_index(range.end() - 1);
   for (uint64_t cluster = g.cluster_index(range.offset); cluster <= last; ++cluster) {
-    CO_TRY(uint64_t count, co_await state.parts->refcounts.get(cluster));
-    if (count != 0) continue;
+    if (!counts.has(cluster)) CO_TRY_VOID(co_await counts.move_to(cluster));
+    if (counts.get(cluster) != 0) continue;
     co_return make_error(ErrorKind::kCorrupt, "The cluster at {:#x} is in use but not counted",
                          cluster << g.cluster_bits);
   }
@@ -71,15 +103,18 @@ Async<> check_range(Image::State& state, ByteRange range, uint16_t own) {
 Async<> refresh_table(Image::State& state, uint64_t l1_index) {
   const Geometry& g = state.geometry();
   Parts& parts = *state.parts;
+  CountReader counts(parts.refcounts);
   const uint64_t begin = l1_index << (g.cluster_bits + g.l2_bits());
   for (uint64_t at = begin; at < begin + g.l2_coverage();) {
     CO_TRY(L2View view, co_await parts.mapping.view(at));
     for (uint64_t i = 0; i < view.count; ++i) {
       L2Entry entry = parts.mapping.entry(view, i);
       if (!entry.has_cluster()) continue;
-      CO_TRY(uint64_t count, co_await parts.refcounts.get(g.cluster_index(entry.offset)));
-      if (entry.copied == (count == 1)) continue;
-      entry.copied = count == 1;
+      const uint64_t cluster = g.cluster_index(entry.offset);
+      if (!counts.has(cluster)) CO_TRY_VOID(co_await counts.move_to(cluster));
+      const bool alone = counts.get(cluster) == 1;
+      if (entry.copied == alone) continue;
+      entry.copied = alone;
       parts.mapping.set(view, i, entry);
       // Others may hold it by now, or no longer: asked again at the next write.
       view.slice->verified.clear();
