@@ -232,6 +232,45 @@ TEST_F(Defects, AutoclearBitsGoWithTheFirstWritableOpen) {
   ASSERT_OK(close(**writer));
 }
 
+// An overlay over a base that is full: what was zeroed or discarded there never shows the base
+// again.
+TEST_F(Defects, ZeroesAndDiscardsHideTheBase) {
+  for (bool unmap : {false, true}) {
+    auto base_disk = make_filled(16);
+    auto disk = make_filled(8);
+    auto image = open(disk);
+    ASSERT_OK(image);
+    auto base = open(base_disk, OpenOptions{});
+    ASSERT_OK(base);
+    (*image)->set_backing(std::move(*base));
+    // Zeroes reach into what only the base has; to discard that is no change.
+    const ByteRange range{2 * kCluster, (unmap ? 6 : 8) * kCluster};
+    ASSERT_OK(unmap ? discard(**image, range) : zero(**image, range, true));
+    EXPECT_EQ(*read(**image, range.offset, range.length), Bytes(range.length, 0));
+    EXPECT_EQ(*read(**image, 0, 2 * kCluster), pattern(1, 2 * kCluster));
+    ASSERT_OK(flush(**image));
+    EXPECT_EQ(*read(**image, range.offset, range.length), Bytes(range.length, 0));
+    ASSERT_OK(close(**image));
+    expect_clean(disk);
+  }
+}
+
+TEST_F(Defects, ZeroClustersAreNotReadThrough) {
+  auto base_disk = make_filled(16);
+  auto disk = make_filled(8);
+  put64(*disk, 4 * kCluster, get64(*disk, 4 * kCluster) | format::kZero);
+  put64(*disk, 4 * kCluster + 8 * 12, format::kZero);
+  auto image = open(disk, OpenOptions{});
+  ASSERT_OK(image);
+  auto base = open(base_disk, OpenOptions{});
+  ASSERT_OK(base);
+  (*image)->set_backing(std::move(*base));
+  EXPECT_EQ(*read(**image, 0, kCluster), Bytes(kCluster, 0));
+  EXPECT_EQ(*read(**image, 12 * kCluster, kCluster), Bytes(kCluster, 0));
+  EXPECT_NE(*read(**image, 13 * kCluster, kCluster), Bytes(kCluster, 0));
+  ASSERT_OK(close(**image));
+}
+
 TEST_F(Defects, LeaksAndFlagsAreRepaired) {
   auto disk = make_filled(8);
   put16(*disk, 2 * kCluster + 2 * 6, 3);   // leak: 3 instead of 1
