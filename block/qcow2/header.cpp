@@ -49,7 +49,8 @@ Result<std::vector<Extension>> parse_extensions(std::span<const uint8_t> cluster
 // The names that the image gives to the features in `mask`, then the bits without a name.
 std::string feature_list(uint64_t mask, const Extension* names) {
   std::string out;
-  for (size_t at = 0; names != nullptr && names->data.size() - at >= sizeof(format::FeatureName);
+  // What is missing of the last entry is zero.
+  for (size_t at = 0; names != nullptr && at < names->data.size();
        at += sizeof(format::FeatureName)) {
     auto feature = load<format::FeatureName>(names->data, at);
     if (feature.type != 0 || feature.bit > 63) continue;

@@ -95,10 +95,8 @@ Async<> load_parts(Image::State& state, const SnapshotTable& snapshots) {
   co_return Result<void>();
 }
 
-// The format wants autoclear bits of features that the writer does not maintain cleared before the
-// first write. Bitmaps whose bit another writer cleared are gone for good.
-Async<> clear_autoclear(Image::State& state) {
-  constexpr uint64_t kMaintained = format::kBitmaps | format::kRawExternalData;
+// Bitmaps whose autoclear bit another writer cleared are gone for good.
+Async<> drop_lost_bitmaps(Image::State& state) {
   const Header& header = state.header.get();
   if (header.find(format::kExtBitmaps) != nullptr && (header.autoclear & format::kBitmaps) == 0) {
     std::function<void(Header&)> drop = [](Header& h) {
@@ -106,6 +104,14 @@ Async<> clear_autoclear(Image::State& state) {
     };
     CO_TRY_VOID(co_await state.header.rewrite(drop));
   }
+  co_return Result<void>();
+}
+
+// The format wants autoclear bits of features that the writer does not maintain cleared before the
+// first write.
+Async<> clear_autoclear(Image::State& state) {
+  constexpr uint64_t kMaintained = format::kBitmaps | format::kRawExternalData;
+  const Header& header = state.header.get();
   if ((header.autoclear & ~kMaintained) == 0) co_return Result<void>();
   std::function<void(Header&)> change = [](Header& h) { h.autoclear &= kMaintained; };
   CO_TRY_VOID(co_await state.header.update(change));
@@ -167,8 +173,9 @@ Async<std::unique_ptr<Image>> Image::open(Executor& executor, std::unique_ptr<bl
 
   std::unique_ptr<Image> image(new Image(std::move(state)));
   State& s = *image->state_;
+  if (s.options.writable) CO_TRY_VOID(co_await clear_autoclear(s));
   if (s.options.writable && !s.options.for_check) {
-    CO_TRY_VOID(co_await clear_autoclear(s));
+    CO_TRY_VOID(co_await drop_lost_bitmaps(s));
     if (s.header.get().has(format::kDirty)) CO_TRY_VOID(co_await repair_dirty(*image));
   }
   co_return image;

@@ -79,11 +79,12 @@ Async<bool> change_entries(Image::State& state, ByteRange range, Wish wish) {
                          RangeLock::Mode::kExclusive);
   co_await hold.acquire();
 
-  // Without a table there is nothing to give back, and perhaps nothing behind it.
+  // Without a table there is nothing to give back. Zeroes are noted all the same (version 3): who
+  // asks finds them in this layer, as in QEMU's images.
   CO_TRY(L2View view, co_await mapping.view(range.offset));
   if (!view.slice) {
-    if (wish == Wish::kDiscard || range.offset >= state.backing_size()) co_return true;
-    if (g.version < 3) co_return false;
+    if (wish == Wish::kDiscard) co_return true;
+    if (g.version < 3) co_return range.offset >= state.backing_size();
   }
   CO_TRY_VOID(co_await state.parts->write_back.before_change());
   CO_TRY(view, co_await mapping.writable_view(range.offset));
