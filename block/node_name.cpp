@@ -76,7 +76,32 @@ bool nests_too_deeply(std::string_view text) {
   return false;
 }
 
-Result<NodeDescription> parse_json_name(std::string_view text) {
+// QEMU's JSON has strings in single quotes too.
+std::string with_double_quotes(std::string_view text) {
+  std::string out;
+  char quote = 0;
+  for (size_t i = 0; i < text.size(); ++i) {
+    char c = text[i];
+    if (quote == 0 && (c == '"' || c == '\'')) {
+      quote = c;
+      out += '"';
+    } else if (c == '\\' && quote != 0 && i + 1 < text.size()) {
+      char escaped = text[++i];
+      if (escaped != '\'') out += c;
+      out += escaped;
+    } else if (quote != 0 && c == quote) {
+      quote = 0;
+      out += '"';
+    } else {
+      if (quote == '\'' && c == '"') out += '\\';
+      out += c;
+    }
+  }
+  return out;
+}
+
+Result<NodeDescription> parse_json_name(std::string_view given) {
+  const std::string text = with_double_quotes(given);
   if (nests_too_deeply(text)) {
     return make_error(ErrorKind::kInvalid, "The JSON options are nested too deeply");
   }
