@@ -30,12 +30,15 @@ Async<> bench(Executor& executor, block::Node& node, BenchOptions options,
     co_return make_error(ErrorKind::kInvalid, "The image is smaller than one request of {} bytes",
                          options.size);
   }
+  if (options.offset > size - options.size) {
+    co_return Error(ErrorKind::kIo, "Failed request: Input/output error");
+  }
   // Requests share buffers: what they read nobody looks at. One for each in flight, so that they
   // are not fought over.
   AlignedBuffer memory(static_cast<size_t>(options.size) * options.depth);
   std::fill_n(memory.data(), memory.size(), options.pattern);
   Window window(executor, options.depth);
-  uint64_t offset = options.offset % size;
+  uint64_t offset = options.offset;
   Result<void> result;
   for (uint64_t i = 0; i < options.count && result.ok(); ++i) {
     result = control.check();

@@ -24,8 +24,7 @@ Async<> commit(Executor& executor, block::Node& top, CommitTarget target, Commit
     copy_options.source_layers = target.depth;
     copy_options.rate = options.rate;
     copy_options.parallel = options.parallel;
-    CopySource source{&top, 0};
-    CO_TRY_VOID(co_await copy(executor, source, size, *target.base, copy_options, control, size));
+    CO_TRY_VOID(co_await copy(executor, top, size, *target.base, copy_options, control));
   }
   co_return co_await target.base->flush();
 }

@@ -1,6 +1,7 @@
 #include "block/ops/copy.h"
 
 #include <algorithm>
+#include <bit>
 #include <chrono>
 #include <optional>
 #include <utility>
@@ -24,8 +25,8 @@ enum class Action : uint8_t { kSkip, kZero, kData };
 
 class Copier {
  public:
-  Copier(Executor& executor, CopySource source, uint64_t length, Node& target,
-         const CopyOptions& options, const JobControl& control, uint64_t progress_total);
+  Copier(Executor& executor, Node& source, uint64_t length, Node& target,
+         const CopyOptions& options, const JobControl& control);
   Async<> run();
 
  private:
@@ -38,6 +39,7 @@ class Copier {
   Async<Step> next_units(uint64_t position);
   Async<ChainExtent> status(ByteRange range);
   Action action_for(const ChainExtent& extent) const;
+  Async<uint64_t> data_bytes();
   Async<> walk(Window& window);
   Async<> throttle(uint64_t bytes);
 
@@ -51,30 +53,26 @@ class Copier {
   void pass_turn();
   uint64_t run_length(std::span<const uint8_t> bytes, uint64_t offset, bool* zero) const;
 
-  void done(uint64_t bytes) {
+  bool counts(Action action) const { return !options_.count_data || action == Action::kData; }
+  void done(Action action, uint64_t bytes) {
+    if (!counts(action)) return;
     done_ += bytes;
-    control_.report(source_.target_offset + done_, progress_total_);
-  }
-  uint64_t target_at(uint64_t position) const { return source_.target_offset + position; }
-  // Borders of units are the target's; positions are the source's.
-  uint64_t border_before(uint64_t position) const {
-    uint64_t border = align_down(target_at(position), unit_);
-    return border > source_.target_offset ? border - source_.target_offset : 0;
-  }
-  uint64_t border_after(uint64_t position) const {
-    return align_down(target_at(position), unit_) + unit_ - source_.target_offset;
+    control_.report(done_, total_);
   }
 
   Executor& executor_;
-  CopySource source_;
+  Node& source_;
   uint64_t length_;
   Node& target_;
   const CopyOptions& options_;
   const JobControl& control_;
-  uint64_t progress_total_;
+  // Of the progress.
+  uint64_t total_;
   ChainMap map_;
-  // Steps and runs of zeroes begin and end on multiples of this (in the target).
+  // Steps begin and end on multiples of this.
   uint64_t unit_ = kSector;
+  // So do the runs of zeroes that are found in what was read: no smaller than a hole is to be.
+  uint64_t zero_unit_ = kSector;
   uint64_t done_ = 0;
   uint64_t next_ticket_ = 0;
   uint64_t turn_ = 0;
@@ -85,22 +83,23 @@ class Copier {
   uint64_t throttled_ = 0;
 };
 
-Copier::Copier(Executor& executor, CopySource source, uint64_t length, Node& target,
-               const CopyOptions& options, const JobControl& control, uint64_t progress_total)
+Copier::Copier(Executor& executor, Node& source, uint64_t length, Node& target,
+               const CopyOptions& options, const JobControl& control)
     : executor_(executor),
       source_(source),
       length_(length),
       target_(target),
       options_(options),
       control_(control),
-      progress_total_(progress_total),
-      map_(*source.node),
+      total_(length),
+      map_(source),
       turn_changed_(executor) {
-  if (target.limits().cluster_size != 0) {
-    unit_ = target.limits().cluster_size;
-  } else if (options.sparse >= kSector) {
-    unit_ = std::min<uint64_t>(uint64_t{1} << (63 - __builtin_clzll(options.sparse)), kMaxPart);
-  }
+  const uint64_t hole =
+      options.sparse < kSector ? kSector : std::min(std::bit_floor(options.sparse), kMaxPart);
+  const uint64_t cluster = target.limits().cluster_size;
+  unit_ = cluster != 0 ? cluster : hole;
+  // What is compressed is a cluster at a time.
+  zero_unit_ = options.write_compressed ? unit_ : std::max(unit_, hole);
 }
 
 Action Copier::action_for(const ChainExtent& extent) const {
@@ -109,43 +108,50 @@ Action Copier::action_for(const ChainExtent& extent) const {
   if (extent.zero) {
     // All bytes wanted: the zeroes are written as data.
     if (options_.sparse == 0) return Action::kData;
-    uint64_t begin = target_at(extent.range.offset);
+    uint64_t begin = extent.range.offset;
     if (options_.target_has_backing && begin >= options_.backing_size) return Action::kSkip;
     return options_.target_is_zero ? Action::kSkip : Action::kZero;
   }
   return Action::kData;
 }
 
+// To salvage what there is, a stretch whose status cannot be read is asked for in ever smaller
+// pieces, until it is the sector that fails: that one is to be read.
 Async<ChainExtent> Copier::status(ByteRange range) {
-  Result<ChainExtent> found(ChainExtent{});
-  if (options_.source_layers != 0) {
-    found = co_await map_.map_above(range, options_.source_layers);
-  } else if (options_.target_has_backing) {
-    found = co_await map_.map_top(range);
-  } else {
-    found = co_await map_.map(range);
+  while (true) {
+    Result<ChainExtent> found(ChainExtent{});
+    if (options_.source_layers != 0) {
+      found = co_await map_.map_above(range, options_.source_layers);
+    } else if (options_.target_has_backing) {
+      found = co_await map_.map_top(range);
+    } else {
+      found = co_await map_.map(range);
+    }
+    if (found.ok()) co_return found;
+    if (!options_.salvage) {
+      co_return std::move(found.error())
+          .with_context(fmt::format("error while reading block status at byte {}", range.offset));
+    }
+    if (range.length > kSector) {
+      range.length = align_up(div_round_up(range.length, 4), kSector);
+      continue;
+    }
+    if (control_.warning) {
+      control_.warning(fmt::format("error while reading block status at offset {}: {}",
+                                   range.offset, found.error().message()));
+    }
+    ChainExtent unknown;
+    unknown.range = range;
+    unknown.present = true;
+    unknown.data = true;
+    co_return unknown;
   }
-  if (found.ok()) co_return found;
-  uint64_t at = target_at(range.offset);
-  if (!options_.salvage) {
-    co_return std::move(found.error())
-        .with_context(fmt::format("error while reading block status at byte {}", at));
-  }
-  if (control_.warning) {
-    control_.warning(fmt::format("error while reading block status at offset {}: {}", at,
-                                 found.error().message()));
-  }
-  ChainExtent unknown;
-  unknown.range = {range.offset, std::min(range.length, unit_)};
-  unknown.present = true;
-  unknown.data = true;
-  co_return unknown;
 }
 
 // What to do with the unit at `position`, and as many more as the last extent looked at covers. A
 // unit with two answers is data.
 Async<Copier::Step> Copier::next_units(uint64_t position) {
-  uint64_t unit_end = std::min(border_after(position), length_);
+  uint64_t unit_end = std::min(align_down(position, unit_) + unit_, length_);
   uint64_t at = position;
   Step step{{position, 0}, Action::kSkip};
   while (true) {
@@ -156,7 +162,7 @@ Async<Copier::Step> Copier::next_units(uint64_t position) {
     step.action = same ? action : Action::kData;
     at = std::min(extent.range.end(), length_);
     if (at < unit_end) continue;
-    uint64_t end = at == length_ ? at : border_before(at);
+    uint64_t end = at == length_ ? at : align_down(at, unit_);
     if (!same) end = unit_end;
     step.range.length = end - position;
     co_return step;
@@ -202,7 +208,7 @@ Async<> Copier::walk(Window& window) {
     CO_TRY(Step step, co_await next_step(position));
     position = step.range.end();
     if (step.action == Action::kSkip) {
-      done(step.range.length);
+      done(step.action, step.range.length);
       continue;
     }
     if (step.action == Action::kZero) {
@@ -214,8 +220,8 @@ Async<> Copier::walk(Window& window) {
     uint64_t largest = options_.write_compressed ? unit_ : std::max(kMaxPart, unit_);
     for (ByteRange rest = step.range; !rest.empty();) {
       CO_TRY_VOID(control_.check());
-      uint64_t border = align_down(target_at(rest.offset), largest) + largest;
-      ByteRange part{rest.offset, std::min(rest.length, border - target_at(rest.offset))};
+      uint64_t border = align_down(rest.offset, largest) + largest;
+      ByteRange part{rest.offset, std::min(rest.length, border - rest.offset)};
       CO_TRY_VOID(co_await throttle(part.length));
       Async<> task = copy_part(part, next_ticket_++);
       CO_TRY_VOID(co_await window.start(std::move(task)));
@@ -225,7 +231,23 @@ Async<> Copier::walk(Window& window) {
   co_return Result<void>();
 }
 
+Async<uint64_t> Copier::data_bytes() {
+  uint64_t bytes = 0;
+  unsigned steps = 0;
+  for (uint64_t position = 0; position < length_;) {
+    if (++steps % kStepsBetweenYields == 0) co_await executor_.yield();
+    CO_TRY_VOID(control_.check());
+    CO_TRY(Step step, co_await next_step(position));
+    if (step.action == Action::kData) bytes += step.range.length;
+    position = step.range.end();
+  }
+  co_return bytes;
+}
+
 Async<> Copier::run() {
+  if (options_.count_data) {
+    CO_TRY(total_, co_await data_bytes());
+  }
   unsigned width = options_.parallel;
   if (options_.write_compressed) width = std::max(width, 16U);
   Window window(executor_, width);
@@ -241,13 +263,12 @@ Async<> Copier::run() {
 }
 
 Async<> Copier::zero_part(ByteRange range) {
-  ByteRange in_target{target_at(range.offset), range.length};
-  Result<void> r = co_await target_.write_zeroes(in_target, {.may_unmap = true});
+  Result<void> r = co_await target_.write_zeroes(range, {.may_unmap = true});
   if (!r.ok()) {
     co_return std::move(r.error()).with_context(
-        fmt::format("error while writing at byte {}", in_target.offset));
+        fmt::format("error while writing at byte {}", range.offset));
   }
-  done(range.length);
+  done(Action::kZero, range.length);
   co_return r;
 }
 
@@ -283,7 +304,7 @@ Async<> Copier::copy_part(ByteRange range, uint64_t ticket) {
     pass_turn();
   }
   if (r.ok()) {
-    done(range.length);
+    done(Action::kData, range.length);
   } else {
     failed_ = true;
   }
@@ -292,11 +313,11 @@ Async<> Copier::copy_part(ByteRange range, uint64_t ticket) {
 
 Async<> Copier::read_part(ByteRange range, std::span<uint8_t> buffer) {
   FlatIo io(buffer);
-  Result<void> r = co_await source_.node->read(range.offset, io.slice());
+  Result<void> r = co_await source_.read(range.offset, io.slice());
   if (r.ok()) co_return r;
   if (options_.salvage) co_return co_await read_sectors(range, buffer);
   co_return std::move(r.error()).with_context(
-      fmt::format("error while reading at byte {}", target_at(range.offset)));
+      fmt::format("error while reading at byte {}", range.offset));
 }
 
 // After a failed read: what can be read, zeroes for the rest.
@@ -305,12 +326,12 @@ Async<> Copier::read_sectors(ByteRange range, std::span<uint8_t> buffer) {
     size_t size = static_cast<size_t>(std::min(kSector, range.length - at));
     std::span<uint8_t> sector = buffer.subspan(static_cast<size_t>(at), size);
     FlatIo io(sector);
-    Result<void> r = co_await source_.node->read(range.offset + at, io.slice());
+    Result<void> r = co_await source_.read(range.offset + at, io.slice());
     if (r.ok()) continue;
     std::fill(sector.begin(), sector.end(), uint8_t{0});
     if (control_.warning) {
-      control_.warning(fmt::format("error while reading offset {}: {}",
-                                   target_at(range.offset + at), r.error().message()));
+      control_.warning(
+          fmt::format("error while reading offset {}: {}", range.offset + at, r.error().message()));
     }
   }
   co_return Result<void>();
@@ -321,7 +342,8 @@ uint64_t Copier::run_length(std::span<const uint8_t> bytes, uint64_t offset, boo
   size_t length = 0;
   while (length < bytes.size()) {
     uint64_t at = offset + length;
-    uint64_t step = std::min<uint64_t>(align_down(at, unit_) + unit_ - at, bytes.size() - length);
+    uint64_t step =
+        std::min<uint64_t>(align_down(at, zero_unit_) + zero_unit_ - at, bytes.size() - length);
     bool is_zero = is_all_zero(bytes.subspan(length, static_cast<size_t>(step)));
     if (length == 0) {
       *zero = is_zero;
@@ -334,7 +356,7 @@ uint64_t Copier::run_length(std::span<const uint8_t> bytes, uint64_t offset, boo
 }
 
 Async<> Copier::write_part(ByteRange range, std::span<uint8_t> buffer) {
-  uint64_t offset = target_at(range.offset);
+  uint64_t offset = range.offset;
   while (!buffer.empty()) {
     bool zero = false;
     uint64_t length = buffer.size();
@@ -358,7 +380,7 @@ Async<> Copier::write_part(ByteRange range, std::span<uint8_t> buffer) {
 }
 
 Async<> Copier::write_clusters(ByteRange range, std::span<uint8_t> buffer) {
-  uint64_t offset = target_at(range.offset);
+  uint64_t offset = range.offset;
   Result<void> r;
   if (options_.sparse != 0 && is_all_zero(buffer)) {
     ByteRange zeroes{offset, range.length};
@@ -372,7 +394,7 @@ Async<> Copier::write_clusters(ByteRange range, std::span<uint8_t> buffer) {
     if (whole) {
       r = co_await options_.write_compressed(offset, io.slice());
     } else {
-      // Where two sources meet inside a cluster: it cannot be compressed in two pieces.
+      // The source ends inside a cluster of a longer target.
       r = co_await target_.write(offset, io.slice(), {});
     }
   }
@@ -385,9 +407,9 @@ Async<> Copier::write_clusters(ByteRange range, std::span<uint8_t> buffer) {
 
 }  // namespace
 
-Async<> copy(Executor& executor, CopySource source, uint64_t length, block::Node& target,
-             const CopyOptions& options, const JobControl& control, uint64_t progress_total) {
-  Copier copier(executor, source, length, target, options, control, progress_total);
+Async<> copy(Executor& executor, Node& source, uint64_t length, Node& target,
+             const CopyOptions& options, const JobControl& control) {
+  Copier copier(executor, source, length, target, options, control);
   co_return co_await copier.run();
 }
 

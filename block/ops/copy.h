@@ -5,9 +5,10 @@
 //             (ChainMap), units of   ├─ in the backing ──> nothing (the target has it below itself)
 //             the target             └─ data ──> worker: read ─> look for zeroes ─> write/compress
 //
-// Units: clusters of the target (so that none is copied on write), else the smallest run of zeroes
-// that becomes a hole. Workers read in any order; unless `out_of_order` they write one after the
-// other, so that the target is laid out like the disk. Compressed clusters come as they get ready.
+// Units: the smallest run of zeroes that becomes a hole, and no less than a cluster of the target
+// (so that none is copied on write). Workers read in any order; unless `out_of_order` they write
+// one after the other, so that the target is laid out like the disk. Compressed clusters come as
+// they get ready.
 #pragma once
 
 #include <cstdint>
@@ -37,6 +38,8 @@ struct CopyOptions {
   bool target_has_backing = false;
   // Where that one ends: bytes behind it read as zeroes without being written.
   uint64_t backing_size = 0;
+  // Progress counts what has to be moved, found by a walk before the copy; else all of the disk.
+  bool count_data = false;
   // Unreadable sectors become zeroes, each with a warning.
   bool salvage = false;
   // Bytes a second, 0 for no limit.
@@ -45,16 +48,9 @@ struct CopyOptions {
   std::function<Async<>(uint64_t offset, IoSlice from)> write_compressed;
 };
 
-// One source of the copy and where in the target it begins. Its length is the node's size.
-struct CopySource {
-  block::Node* node = nullptr;
-  uint64_t target_offset = 0;
-};
-
-// Copies [0, length) of `source` (`length` at most its size). Progress counts from `progress_base`
-// within `progress_total`. The references outlive the await. Errors: "error while reading at byte
-// N: …" and "… writing …", N in the target.
-Async<> copy(Executor& executor, CopySource source, uint64_t length, block::Node& target,
-             const CopyOptions& options, const JobControl& control, uint64_t progress_total);
+// Copies [0, length) of `source` (`length` at most its size) to the same place in `target`. The
+// references outlive the await. Errors: "error while reading at byte N: …" and "… writing …".
+Async<> copy(Executor& executor, block::Node& source, uint64_t length, block::Node& target,
+             const CopyOptions& options, const JobControl& control);
 
 }  // namespace calf::ops

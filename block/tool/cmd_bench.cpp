@@ -18,6 +18,8 @@ struct Arguments {
   ops::BenchOptions bench;
   block::CacheMode cache;
   bool force_share = false;
+  // -i native: what QEMU needs O_DIRECT for.
+  bool native = false;
 };
 
 std::optional<uint64_t> plain_number(const std::string& text, uint64_t max) {
@@ -44,6 +46,11 @@ Task<int> run(const Context& context, const Arguments& args, JobMonitor& monitor
   Result<std::unique_ptr<block::Node>> node(std::unique_ptr<block::Node>{});
   if (!spec.ok()) {
     node = std::move(spec.error());
+  } else if (args.native && !args.cache.direct) {
+    node = make_error(ErrorKind::kInvalid,
+                      "Could not open '{}': aio=native was specified, but it requires "
+                      "cache.direct=on, which was not specified.",
+                      args.image.name);
   } else {
     spec->writable = args.bench.write;
     spec->cache = args.cache;
@@ -119,6 +126,10 @@ int cmd_bench(const Context& context, int argc, char** argv) {
             if (value != "threads" && value != "native" && value != "io_uring") {
               return fail("Invalid aio option: " + value);
             }
+            args.native = value == "native";
+            break;
+          case 'n':
+            args.native = true;
             break;
           case 'o':
             number = size_argument(context, "offset", value);

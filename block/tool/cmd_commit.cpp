@@ -189,7 +189,7 @@ int cmd_commit(const Context& context, int argc, char** argv) {
   args.cache = *mode;
   int code = kExitFailure;
   {
-    JobMonitor monitor(context.executor, args.progress && !args.quiet, 1);
+    JobMonitor monitor(context.executor, progress_style(context, args.progress, args.quiet), 1);
     Commit commit(context, args, monitor);
     Result<void> result = monitor.run(commit.run());
     if (result.ok()) monitor.show_complete();

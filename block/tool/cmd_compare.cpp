@@ -160,7 +160,7 @@ int cmd_compare(const Context& context, int argc, char** argv) {
   }
   mode->write_through = false;
   args.cache = *mode;
-  JobMonitor monitor(context.executor, args.progress && !args.quiet, 2);
+  JobMonitor monitor(context.executor, progress_style(context, args.progress, args.quiet), 2);
   return monitor.run(run(context, args, monitor));
 }
 

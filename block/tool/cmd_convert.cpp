@@ -6,6 +6,7 @@
 
 #include "block/open_gate.h"
 #include "block/ops/bitmaps.h"
+#include "block/ops/concat_node.h"
 #include "block/ops/copy.h"
 #include "block/qcow2/image.h"
 #include "block/tool/commands.h"
@@ -21,7 +22,10 @@ using block::Node;
 class Conversion {
  public:
   Conversion(const Context& context, const ConvertArguments& args, JobMonitor& monitor)
-      : context_(context), args_(args), monitor_(monitor) {}
+      : context_(context),
+        args_(args),
+        monitor_(monitor),
+        keeps_backing_(args.backing.has_value()) {}
   Async<> run();
 
  private:
@@ -39,6 +43,8 @@ class Conversion {
   JobMonitor& monitor_;
   std::vector<std::unique_ptr<Node>> sources_;
   uint64_t total_ = 0;
+  // -B: what the sources do not hold themselves is left to the target's backing file.
+  bool keeps_backing_ = false;
   std::unique_ptr<Node> target_;
 };
 
@@ -83,7 +89,7 @@ Async<> Conversion::check_bitmaps() {
 // Checked in the order of qemu-img, before the target is touched.
 Result<CreateOptions> Conversion::target_options() {
   if (create_options(args_.target_format, false).empty()) {
-    return make_error(ErrorKind::kUnsupported, "Unknown file format '{}'", args_.target_format);
+    return cannot_create(args_.target_format);
   }
   TRY(OptionList list, OptionList::parse(args_.options));
   TRY(CreateOptions options, CreateOptions::parse(args_.target_format, list));
@@ -97,6 +103,7 @@ Result<CreateOptions> Conversion::target_options() {
     if (args_.backing_format) options.set("backing_fmt", *args_.backing_format);
   }
   bool backed = options.text("backing_file").has_value();
+  keeps_backing_ = backed;
   if (backed && args_.sources.size() > 1) {
     return make_error(ErrorKind::kInvalid,
                       "Having a backing file for the target makes no sense when concatenating "
@@ -173,10 +180,12 @@ Async<ops::CopyOptions> Conversion::copy_options() {
   options.rate = args_.rate;
   // What is left out must be below the target already: only a backing file named here is known to
   // be.
-  options.target_has_backing = target_->backing() != nullptr;
-  if (options.target_has_backing) options.backing_size = target_->backing()->size();
+  options.target_has_backing = keeps_backing_;
+  options.backing_size = target_->backing() != nullptr ? target_->backing()->size() : UINT64_MAX;
+  // Salvaging looks twice, as qemu-img does: the first walk finds what will be lost.
+  options.count_data = args_.progress || args_.salvage;
   options.target_is_zero = args_.target_is_zero;
-  if (!args_.no_create && !options.target_has_backing) {
+  if (!args_.no_create && !keeps_backing_) {
     CO_TRY(options.target_is_zero, co_await new_image_is_zero(*target_));
   }
   if (args_.compress) {
@@ -191,13 +200,13 @@ Async<ops::CopyOptions> Conversion::copy_options() {
 Async<> Conversion::copy_sources() {
   if (total_ == 0) co_return Result<void>();
   CO_TRY(ops::CopyOptions options, co_await copy_options());
-  uint64_t offset = 0;
-  for (auto& source : sources_) {
-    ops::CopySource from{source.get(), offset};
-    CO_TRY_VOID(co_await ops::copy(context_.executor, from, source->size(), *target_, options,
-                                   monitor_.control(), total_));
-    offset += source->size();
-  }
+  std::vector<Node*> parts;
+  for (auto& source : sources_)
+    parts.push_back(source.get());
+  ops::ConcatNode all(parts);
+  Node& source = parts.size() == 1 ? *parts[0] : all;
+  CO_TRY_VOID(
+      co_await ops::copy(context_.executor, source, total_, *target_, options, monitor_.control()));
   co_return co_await target_->flush();
 }
 
@@ -243,7 +252,7 @@ Async<> Conversion::run() {
 int cmd_convert(const Context& context, int argc, char** argv) {
   ConvertArguments args;
   if (std::optional<int> code = parse_convert_arguments(context, argc, argv, &args)) return *code;
-  JobMonitor monitor(context.executor, args.progress && !args.quiet, 1);
+  JobMonitor monitor(context.executor, progress_style(context, args.progress, args.quiet), 1);
   monitor.control().warning = [&](std::string_view line) {
     if (!args.quiet) context.warning(line);
   };

@@ -69,8 +69,7 @@ Result<uint64_t> look_at_backing(const Context& context, const Arguments& args,
 
 Result<void> run(const Context& context, Arguments& args) {
   if (create_options(args.format, false).empty()) {
-    return about(args.name,
-                 make_error(ErrorKind::kUnsupported, "Unknown file format '{}'", args.format));
+    return about(args.name, cannot_create(args.format));
   }
   Result<std::string> path = path_of_name(args.name);
   if (!path.ok()) return about(args.name, std::move(path.error()));
@@ -185,7 +184,7 @@ int cmd_create(const Context& context, int argc, char** argv) {
   Result<OptionList> list = OptionList::parse(args.options);
   if (list.ok() && list->wants_help()) {
     if (create_options(args.format, false).empty()) {
-      context.errorf("Unknown file format '{}'", args.format);
+      context.error(cannot_create(args.format));
       return kExitFailure;
     }
     print_create_options(args.format, !operands.words.empty());

@@ -60,9 +60,8 @@ Async<> copy_part(const Context& context, const Arguments& args, block::Node& so
     block::RangeNode window(source, part);
     ops::CopyOptions copy_options;
     CO_TRY(copy_options.target_is_zero, co_await new_image_is_zero(*target));
-    ops::CopySource from{&window, 0};
-    done = co_await ops::copy(context.executor, from, part.length, *target, copy_options,
-                              monitor.control(), part.length);
+    done = co_await ops::copy(context.executor, window, part.length, *target, copy_options,
+                              monitor.control());
   }
   Result<void> closed = co_await target->close();
   CO_TRY_VOID(std::move(done));

@@ -213,7 +213,7 @@ int cmd_rebase(const Context& context, int argc, char** argv) {
   args.image.name = operands.words[0];
   if (std::optional<int> code = check(context, &args, cache, source_cache)) return *code;
 
-  JobMonitor monitor(context.executor, args.progress && !args.quiet, 2);
+  JobMonitor monitor(context.executor, progress_style(context, args.progress, args.quiet), 2);
   Rebase rebase(context, args, monitor);
   Result<void> result = monitor.run(rebase.run());
   if (result.ok()) {

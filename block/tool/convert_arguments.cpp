@@ -222,7 +222,7 @@ std::optional<int> parse_convert_arguments(const Context& context, int argc, cha
   Result<OptionList> list = OptionList::parse(args->options);
   if (list.ok() && list->wants_help()) {
     if (create_options(args->target_format, false).empty()) {
-      context.errorf("Unknown file format '{}'", args->target_format);
+      context.error(cannot_create(args->target_format));
       return kExitFailure;
     }
     print_create_options(args->target_format, !operands.words.empty());

@@ -55,6 +55,9 @@ constexpr OptionDescription kFileOptions[] = {
 };
 
 std::optional<uint64_t> parse_number(std::string_view text) {
+  // A minus sign counts down from 2^64, as strtoull() has it.
+  bool negative = text.starts_with('-');
+  if (negative) text.remove_prefix(1);
   uint64_t value = 0;
   int base = 10;
   if (text.starts_with("0x") || text.starts_with("0X")) {
@@ -63,7 +66,7 @@ std::optional<uint64_t> parse_number(std::string_view text) {
   }
   auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value, base);
   if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
-  return value;
+  return negative ? -value : value;
 }
 
 Result<void> check_value(const OptionDescription& option, std::string_view value) {
@@ -101,7 +104,7 @@ std::string shown_value(const OptionDescription& option, const std::string& valu
       return size.ok() ? std::to_string(*size) : value;
     }
     case kNumber:
-      return std::to_string(parse_number(value).value_or(0));
+      return std::to_string(static_cast<int64_t>(parse_number(value).value_or(0)));
     default: {
       std::string doubled;
       for (char c : value)
@@ -161,6 +164,19 @@ std::vector<OptionDescription> create_options(std::string_view format, bool prot
   return all;
 }
 
+Error cannot_create(std::string_view format) {
+  // Those that QEMU knows; nobody need look for a misspelling.
+  static constexpr std::string_view kKnown[] = {"bochs", "cloop", "dmg", "null-co", "parallels",
+                                                "qcow",  "qed",   "vdi", "vhdx",    "vmdk",
+                                                "vpc",   "vvfat", "nbd", "blkdebug"};
+  bool known = std::find(std::begin(kKnown), std::end(kKnown), format) != std::end(kKnown);
+  if (known) {
+    return make_error(ErrorKind::kUnsupported, "Format driver '{}' does not support image creation",
+                      format);
+  }
+  return make_error(ErrorKind::kUnsupported, "Unknown file format '{}'", format);
+}
+
 void print_create_options(std::string_view format, bool with_file) {
   if (with_file) {
     put("Supported options:\n");
@@ -199,6 +215,7 @@ Result<CreateOptions> CreateOptions::parse(std::string_view format, const Option
 std::optional<uint64_t> CreateOptions::number(std::string_view name) const {
   std::optional<std::string> value = list_.get(name);
   if (!value) return std::nullopt;
+  if (std::optional<uint64_t> plain = parse_number(*value)) return plain;
   Result<uint64_t> size = parse_size(*value);
   return size.ok() ? std::optional<uint64_t>(*size) : std::nullopt;
 }

@@ -29,6 +29,9 @@ struct OptionDescription {
 // cannot be created.
 std::vector<OptionDescription> create_options(std::string_view format, bool protocol);
 
+// Why images of that format cannot be created.
+Error cannot_create(std::string_view format);
+
 // The overview of `-o help`; the options of the file too if the target is known.
 void print_create_options(std::string_view format, bool with_file);
 

@@ -3,8 +3,10 @@
 //
 // Global options end at the first word that is none; the rest is the subcommand's.
 
+#include <charconv>
 #include <csignal>
 #include <cstdio>
+#include <optional>
 #include <string_view>
 
 #include "block/formats/known_formats.h"
@@ -15,6 +17,8 @@ namespace {
 
 using namespace calf;
 using namespace calf::img;
+
+constexpr unsigned kMaxThreads = 256;
 
 std::string base_name(std::string_view path) {
   return std::string(path.substr(path.rfind('/') + 1));
@@ -54,6 +58,11 @@ int run(const Context& context, int argc, char** argv) {
       }
       continue;
     }
+    if (!context.exact() && word == "--threads" && i + 1 < argc) {
+      ++i;
+      continue;
+    }
+    if (!context.exact() && word.starts_with("--threads=")) continue;
     if (word.starts_with("-T") || word.starts_with("--trace=")) continue;
     if (word == "--") {
       ++i;
@@ -68,13 +77,36 @@ int run(const Context& context, int argc, char** argv) {
   return run_command(context, argc - i, argv + i);
 }
 
-}  // namespace
+// The value of --threads, wherever it stands: the threads exist before the subcommand reads its
+// options. 0: as many as there are processors. Nothing if it makes no sense.
+std::optional<unsigned> threads_option(int argc, char** argv) {
+  constexpr std::string_view kName = "--threads";
+  for (int i = 1; i < argc; ++i) {
+    std::string_view word = argv[i];
+    if (word == "--") break;
+    if (!word.starts_with(kName)) continue;
+    std::string_view value = word.substr(kName.size());
+    if (value.empty() && i + 1 < argc) {
+      value = argv[i + 1];
+    } else if (value.starts_with('=')) {
+      value.remove_prefix(1);
+    } else {
+      continue;  // an error that the subcommand reports
+    }
+    unsigned threads = 0;
+    auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), threads);
+    bool good = error == std::errc() && end == value.data() + value.size();
+    if (!good || threads < 1 || threads > kMaxThreads) return std::nullopt;
+    return threads;
+  }
+  return 0;
+}
 
-int main(int argc, char** argv) {
-  // A reader that goes away is an error of the write, not our end.
-  std::signal(SIGPIPE, SIG_IGN);
-  std::string program = base_name(argc > 0 ? argv[0] : "calf-img");
-  auto executor = Executor::create();
+int main_with(const std::string& program, unsigned threads, int argc, char** argv) {
+  OffloadPool pool(threads);
+  Executor::Options options;
+  options.pool = &pool;
+  auto executor = Executor::create(options);
   if (!executor.ok()) {
     put_error("{}: {}\n", program, executor.error().message());
     return kExitFailure;
@@ -82,7 +114,22 @@ int main(int argc, char** argv) {
   block::FormatTable formats = block::known_formats();
   crypto::SecretStore secrets;
   Context context(program, **executor, formats, secrets);
-  int code = run(context, argc, argv);
+  return run(context, argc, argv);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  // A reader that goes away is an error of the write, not our end.
+  std::signal(SIGPIPE, SIG_IGN);
+  std::string program = base_name(argc > 0 ? argv[0] : "calf-img");
+  std::optional<unsigned> threads = 0;
+  if (!program.starts_with("qemu-img")) threads = threads_option(argc, argv);
+  if (!threads) {
+    put_error("{}: --threads takes a number from 1 to {}\n", program, kMaxThreads);
+    return kExitFailure;
+  }
+  int code = main_with(program, *threads, argc, argv);
   bool lost = std::fflush(stdout) != 0 || std::ferror(stdout) != 0;
   if (lost && code == kExitOk) {
     put_error("{}: could not write the output\n", program);

@@ -36,6 +36,13 @@ Result<void> define_secret(const Context& context, const OptionList& list) {
 
 }  // namespace
 
+namespace {
+
+// --threads, which every subcommand takes; no option of theirs has this code.
+constexpr int kThreads = kLongOnly + 999;
+
+}  // namespace
+
 Operands parse_options(const Context& context, int argc, char** argv,
                        std::span<const Option> options,
                        const std::function<std::optional<int>(int, std::string)>& handle) {
@@ -52,6 +59,7 @@ Operands parse_options(const Context& context, int argc, char** argv,
           {o.long_name, o.takes_value ? required_argument : no_argument, nullptr, code});
     }
   }
+  if (!context.exact()) longs.push_back({"threads", required_argument, nullptr, kThreads});
   longs.push_back({});
 
   Operands result;
@@ -69,6 +77,8 @@ Operands parse_options(const Context& context, int argc, char** argv,
       result.exit_code = kExitOk;
       return result;
     }
+    // main has read it.
+    if (code == kThreads) continue;
     for (const Option& o : options) {
       if (code == o.letter && o.code != 0) code = o.code;
     }

@@ -3,22 +3,33 @@
 //   -p        "    (12.34/100%)" on stdout, carriage return after each, a newline when the monitor
 //             goes
 //   SIGUSR1   the same once, on stderr (without -p)
-//   SIGINT, SIGTERM   the job stops, its target consistent
+//   neither   on a terminal, a bar on stderr once the job has run for a second; it goes with the
+//   job SIGINT, SIGTERM   the job stops, its target consistent
 #pragma once
 
+#include <chrono>
 #include <csignal>
 
 #include "block/base/fd.h"
 #include "block/io/executor.h"
 #include "block/ops/job.h"
+#include "block/tool/context.h"
 
 namespace calf::img {
 
+enum class ProgressStyle : uint8_t { kNone, kLines, kBar };
+
+// What the options -p and -q ask for; a bar if neither is given, stderr is a terminal, and we are
+// not called qemu-img.
+ProgressStyle progress_style(const Context& context, bool asked, bool quiet);
+
 class JobMonitor {
  public:
-  // With `show`, prints when the percentage has moved by more than `step`. Blocks the signals for
-  // this thread and those it makes from now on.
-  JobMonitor(Executor& executor, bool show, double step);
+  // Prints when the percentage has moved by more than `step`. Blocks the signals for this thread
+  // and those it makes from now on.
+  JobMonitor(Executor& executor, ProgressStyle style, double step);
+  JobMonitor(Executor& executor, bool show, double step)
+      : JobMonitor(executor, show ? ProgressStyle::kLines : ProgressStyle::kNone, step) {}
   ~JobMonitor();
   JobMonitor(const JobMonitor&) = delete;
   JobMonitor& operator=(const JobMonitor&) = delete;
@@ -53,8 +64,12 @@ class JobMonitor {
   void handle_signals();
   void on_progress(uint64_t done, uint64_t total);
 
+  void draw_bar();
+
   Executor& executor_;
-  bool show_;
+  ProgressStyle style_;
+  std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();
+  bool bar_drawn_ = false;
   double step_;
   double percent_ = 0;
   double printed_ = 0;
