@@ -1,5 +1,7 @@
 #include "block/ops/copy.h"
 
+#include "block/ops/concat_node.h"
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -43,8 +45,7 @@ class CopyTest : public testing::Test {
   }
   Result<void> copy_all(const CopyOptions& options) {
     progress_ = 0;
-    CopySource from{source_.get(), 0};
-    return executor_->run(copy(*executor_, from, kSize, *target_, options, control_, kSize));
+    return executor_->run(copy(*executor_, *source_, kSize, *target_, options, control_));
   }
 
   std::unique_ptr<Executor> executor_;
@@ -176,17 +177,15 @@ TEST_F(CopyTest, StopsWhenAsked) {
   EXPECT_LT(target_->writes.size(), 30);
 }
 
-TEST_F(CopyTest, SourcesMayBeginInsideAUnit) {
+TEST_F(CopyTest, SeveralSourcesMeetInsideAUnit) {
   fill_source(6);
   MemoryNode longer(*executor_, 3 * kSize);
   longer.set_cluster_size(65536);
   CopyOptions options;
   options.target_is_zero = true;
-  for (uint64_t offset : {uint64_t{0}, uint64_t{kSize}, uint64_t{2 * kSize}}) {
-    CopySource from{source_.get(), offset};
-    ASSERT_TRUE(
-        executor_->run(copy(*executor_, from, kSize, longer, options, control_, 3 * kSize)).ok());
-  }
+  ConcatNode all({source_.get(), source_.get(), source_.get()});
+  ASSERT_EQ(all.size(), 3 * kSize);
+  ASSERT_TRUE(executor_->run(copy(*executor_, all, 3 * kSize, longer, options, control_)).ok());
   for (size_t i : {0, 1, 2}) {
     EXPECT_TRUE(std::equal(source_->bytes().begin(), source_->bytes().end(),
                            longer.bytes().begin() + static_cast<ptrdiff_t>(i * kSize)));
