@@ -106,7 +106,11 @@ Async<> copy_bitmaps(block::Node& source, block::Node& target) {
   }
   for (const qcow2::BitmapInfo& bitmap : from->infos()) {
     if (bitmap.in_use) continue;
-    CO_TRY_VOID(to->add(bitmap.name, bitmap.granularity_bits));
+    Result<void> added = to->add(bitmap.name, bitmap.granularity_bits);
+    if (!added.ok()) {
+      co_return std::move(added.error())
+          .with_context(fmt::format("Failed to create bitmap {}", bitmap.name));
+    }
     CO_TRY(const qcow2::DirtyBitmap* bits, co_await from->bits(bitmap.name));
     CO_TRY_VOID(co_await to->merge(bitmap.name, bits));
     CO_TRY_VOID(co_await to->set_recording(bitmap.name, bitmap.automatic));

@@ -23,7 +23,9 @@ bool is_preallocated(const block::FileNode& file, uint32_t cluster_size) {
 block::Node* file_with_holes(block::Node& node) {
   auto* image = dynamic_cast<qcow2::Image*>(&node);
   if (image == nullptr) return nullptr;
-  auto* file = dynamic_cast<block::FileNode*>(&image->data_file());
+  // As qemu-img: nothing is asked about a data file's holes.
+  if (&image->data_file() != &image->file()) return nullptr;
+  auto* file = dynamic_cast<block::FileNode*>(&image->file());
   if (file == nullptr || file->is_block_device()) return nullptr;
   return is_preallocated(*file, node.limits().cluster_size) ? file : nullptr;
 }

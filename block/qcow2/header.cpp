@@ -394,9 +394,7 @@ void patch_fields(const Header& header, std::span<uint8_t> raw_bytes) {
 Result<std::vector<uint8_t>> serialize_header(const Header& header) {
   const uint64_t cluster_size = header.geometry.cluster_size();
   std::vector<Extension> extensions = ordered_extensions(header);
-  const bool names_optional =
-      header.geometry.version >= 3 && header.find(format::kExtFeatureNames) == nullptr;
-  if (names_optional) {
+  if (header.geometry.version >= 3 && header.find(format::kExtFeatureNames) == nullptr) {
     extensions.push_back({format::kExtFeatureNames, feature_name_table()});
     sort_extensions(&extensions);
   }
@@ -406,9 +404,12 @@ Result<std::vector<uint8_t>> serialize_header(const Header& header) {
   for (const Extension& extension : extensions) {
     needed += sizeof(ExtensionHeader) + align_up(extension.data.size(), 8);
   }
-  if (needed > cluster_size && names_optional) {
-    std::erase_if(extensions, [](const auto& e) { return e.type == format::kExtFeatureNames; });
-    needed -= sizeof(ExtensionHeader) + feature_name_table().size();
+  // Names of features are for people: they go where nothing else would fit.
+  auto names = std::find_if(extensions.begin(), extensions.end(),
+                            [](const Extension& e) { return e.type == format::kExtFeatureNames; });
+  if (needed > cluster_size && names != extensions.end()) {
+    needed -= sizeof(ExtensionHeader) + align_up(names->data.size(), 8);
+    extensions.erase(names);
   }
   if (needed > cluster_size) {
     return make_error(ErrorKind::kNoSpace, "The header does not fit into one cluster of {} bytes",

@@ -76,9 +76,9 @@ Async<> set_size(Image::State& state, uint64_t size) {
   co_return Result<void>();
 }
 
-Async<> clear_new_clusters(Image::State& state, ByteRange range) {
+Async<> clear_new_clusters(Image::State& state, ByteRange range, bool may_unmap) {
   if (state.geometry().external_data) range = range.intersect({0, state.size});
-  return state.data().write_zeroes(range);
+  return state.data().write_zeroes(range, may_unmap);
 }
 
 // Zeroes in the file are not zeroes of an encrypted disk. Version 3 says so in the entry.
@@ -104,8 +104,9 @@ L2Entry preallocated(const Image::State& state, const L2Entry& old, uint64_t pla
   return L2Entry::data(place);
 }
 
-// Maps every cluster of `range` that has none.
-Async<> map_all(Image::State& state, ByteRange range) {
+// Maps every cluster of `range` that has none. `reserve`: places that the file has already get
+// space, too.
+Async<> map_all(Image::State& state, ByteRange range, bool reserve) {
   const Geometry& g = state.geometry();
   Parts& parts = *state.parts;
   for (uint64_t at = g.cluster_start(range.offset); at < range.end();) {
@@ -126,8 +127,9 @@ Async<> map_all(Image::State& state, ByteRange range) {
       CO_TRY(Allocator::Allocation made, co_await allocate_data(state, guest, n));
       if (needs_encrypted_zeroes(state)) {
         CO_TRY_VOID(co_await write_encrypted_zeroes(state, guest, made.range));
-      } else if (!made.fresh && !g.extended_l2) {
-        CO_TRY_VOID(co_await clear_new_clusters(state, made.range));
+      } else if (!made.fresh && (reserve || !g.extended_l2)) {
+        // Subclusters of new clusters are not looked at before they are written.
+        CO_TRY_VOID(co_await clear_new_clusters(state, made.range, !reserve));
       }
       n = made.range.length >> g.cluster_bits;
       for (uint64_t k = 0; k < n; ++k, ++i) {
@@ -254,7 +256,8 @@ Async<> preallocate(Image::State& state, ByteRange range, block::Preallocation p
   const Geometry& g = state.geometry();
   // So that the clusters mapped next are known to be new.
   CO_TRY_VOID(co_await size_data_file(state, range.end(), preallocation));
-  CO_TRY_VOID(co_await map_all(state, range));
+  const bool reserve = preallocation != block::Preallocation::kMetadata;
+  CO_TRY_VOID(co_await map_all(state, range, reserve));
   if (g.external_data) co_return Result<void>();
   // The mapped clusters lie behind what was the end of the file; the tables between them are
   // still in memory.

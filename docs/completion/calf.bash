@@ -26,7 +26,7 @@ complete -o filenames -F _calf calf
 _calf_img() {
   local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
   if [ "$COMP_CWORD" -eq 1 ]; then
-    COMPREPLY=($(compgen -W 'audit create info check map compare convert dd measure refs resize rebase commit snapshot bench --help --version' -- "$cur"))
+    COMPREPLY=($(compgen -W 'audit create info check map compare convert dd measure refs resize rebase commit snapshot bench bitmap --help --version' -- "$cur"))
     return
   fi
   case $prev in

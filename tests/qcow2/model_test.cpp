@@ -6,6 +6,7 @@
 #include <random>
 
 #include "block/io/sync.h"
+#include "block/qcow2/bitmap_store.h"
 #include "tests/support/image_fixture.h"
 
 namespace calf::qcow2 {
@@ -27,6 +28,10 @@ class Model : public test::ImageBench {
   CreateOptions random_options();
   ByteRange random_range(uint64_t size);
   void add_layer(const CreateOptions& options);
+  // A bitmap that records, sometimes.
+  void add_bitmap(Image& image);
+  void note_write(ByteRange range);
+  void expect_bits(Image& image);
   std::unique_ptr<Image> open_chain(size_t depth, bool writable);
   // A raw data file holds what the guest sees.
   void expect_raw_data_file();
@@ -39,6 +44,9 @@ class Model : public test::ImageBench {
   // Of the layers that have one.
   std::vector<std::shared_ptr<test::SimulatedDisk>> data_files_;
   bool raw_data_file_ = false;
+  // Of the top layer's bitmap; 0: it has none.
+  unsigned granularity_bits_ = 0;
+  std::vector<bool> bits_;
   std::vector<uint64_t> sizes_;
   Bytes flat_;
   unsigned yields_ = 0;
@@ -178,6 +186,7 @@ void Model::batch(Image& image) {
   ASSERT_OK(run(all_succeed(executor(), std::move(tasks))));
   for (const Fate& fate : fates) {
     auto at = flat_.begin() + static_cast<ptrdiff_t>(fate.range.offset);
+    if (fate.kind < 5) note_write(fate.range);
     if (fate.kind == 0) {
       Bytes bytes = pattern(fate.tag, fate.range.length);
       std::copy(bytes.begin(), bytes.end(), at);
@@ -210,6 +219,37 @@ void Model::expect_equal(Image& image) {
   }
 }
 
+void Model::add_bitmap(Image& image) {
+  granularity_bits_ = 0;
+  if (image.info().version < 3 || !chance(50)) return;
+  granularity_bits_ = static_cast<unsigned>(9 + up_to(10));
+  ASSERT_OK(image.bitmaps().add("b", granularity_bits_));
+  ASSERT_OK(image.bitmaps().add("off", 9));
+  ASSERT_OK(run(image.bitmaps().set_recording("off", false)));
+  bits_.assign(div_round_up(image.size(), uint64_t{1} << granularity_bits_), false);
+}
+
+void Model::note_write(ByteRange range) {
+  if (granularity_bits_ == 0) return;
+  for (uint64_t at = range.offset >> granularity_bits_;
+       at <= (range.end() - 1) >> granularity_bits_; ++at)
+    bits_[at] = true;
+}
+
+void Model::expect_bits(Image& image) {
+  if (granularity_bits_ == 0) return;
+  bits_.resize(div_round_up(image.size(), uint64_t{1} << granularity_bits_));
+  auto bits = run(image.bitmaps().bits("b"));
+  ASSERT_OK(bits);
+  for (size_t i = 0; i < bits_.size(); ++i) {
+    ASSERT_EQ((*bits)->is_set(uint64_t{i} << granularity_bits_), bits_[i])
+        << "bit " << i << " of " << bits_.size() << ", granularity 2^" << granularity_bits_;
+  }
+  auto off = run(image.bitmaps().bits("off"));
+  ASSERT_OK(off);
+  EXPECT_TRUE((*off)->empty());
+}
+
 void Model::expect_raw_data_file() {
   if (!raw_data_file_) return;
   Bytes bytes(flat_.size());
@@ -232,10 +272,16 @@ void Model::play() {
         layer, depth, options.version, options.cluster_size, options.refcount_bits, size,
         options.lazy_refcounts, options.extended_l2, options.data_file.has_value(),
         options.data_file_raw, options.preallocation != block::Preallocation::kOff, yields_));
-    for (uint64_t opens = 1 + up_to(2); opens != 0; --opens) {
+    const uint64_t opens = 1 + up_to(2);
+    for (uint64_t open_number = 0; open_number < opens; ++open_number) {
       std::unique_ptr<Image> image = open_chain(layer, true);
       ASSERT_NE(image, nullptr);
       expect_equal(*image);
+      if (open_number == 0) {
+        add_bitmap(*image);
+      } else {
+        expect_bits(*image);
+      }
       for (uint64_t n = up_to(12); n != 0; --n) {
         batch(*image);
         if (testing::Test::HasFailure()) break;
@@ -246,13 +292,20 @@ void Model::play() {
           auto mode = chance(20) ? block::Preallocation::kMetadata : block::Preallocation::kOff;
           ASSERT_OK(run(image->truncate(size_now, mode)));
           flat_.resize(size_now);
+          if (granularity_bits_ != 0) {
+            bits_.resize(div_round_up(size_now, uint64_t{1} << granularity_bits_));
+          }
         } else if (chance(5)) {
           uint64_t size_now = align_up(image->size() / 2 + 512, 512);
           ASSERT_OK(run(image->truncate(size_now, block::Preallocation::kOff)));
           flat_.resize(size_now);
+          if (granularity_bits_ != 0) {
+            bits_.resize(div_round_up(size_now, uint64_t{1} << granularity_bits_));
+          }
         }
       }
       expect_equal(*image);
+      expect_bits(*image);
       expect_raw_data_file();
       EXPECT_OK(close(*image));
       image.reset();
