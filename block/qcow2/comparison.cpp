@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "block/qcow2/c_hex.h"
+
 namespace calf::qcow2 {
 
 Comparison::Comparison(Image::State& state, Census& census, CheckResult& result,
@@ -62,7 +64,7 @@ bool Comparison::may_read_again(uint64_t offset) {
 
 void Comparison::cannot_read(Block block, uint64_t index) {
   state_.health.harmless(fmt::format("Refblock offset {:#x} unaligned (reftable index: {})",
-                                     block.offset, index == 0 ? "0" : fmt::format("{:#x}", index)));
+                                     block.offset, c_hex(index)));
   for (uint64_t cluster = block.first; cluster < block.end; ++cluster) {
     ++result_.check_errors;
     if (unreadable_left_ == 0) break;

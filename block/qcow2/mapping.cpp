@@ -2,6 +2,8 @@
 
 #include <cassert>
 
+#include "block/qcow2/c_hex.h"
+
 namespace calf::qcow2 {
 namespace {
 
@@ -48,12 +50,12 @@ L2Entry Mapping::entry(const L2View& view, uint64_t i) const {
 
 Result<void> Mapping::check_table(uint64_t l1_index, L1Entry entry) const {
   if (!geometry_.is_cluster_aligned(entry.offset)) {
-    return health_.harmless(
-        fmt::format("L2 table offset {:#x} unaligned (L1 index: {:#x})", entry.offset, l1_index));
+    return health_.harmless(fmt::format("L2 table offset {:#x} unaligned (L1 index: {})",
+                                        entry.offset, c_hex(l1_index)));
   }
   if (entry.offset >= file_.high_water()) {
-    return health_.harmless(fmt::format("L2 table offset {:#x} outside the file (L1 index: {:#x})",
-                                        entry.offset, l1_index));
+    return health_.harmless(fmt::format("L2 table offset {:#x} outside the file (L1 index: {})",
+                                        entry.offset, c_hex(l1_index)));
   }
   return {};
 }
@@ -94,8 +96,8 @@ Async<> Mapping::make_writable(uint64_t l1_index) {
   CO_TRY_VOID(check_table(l1_index, entry));
   CO_TRY(uint64_t count, co_await refcounts_.get(geometry_.cluster_index(entry.offset)));
   if (count == 0) {
-    co_return health_.fatal(fmt::format("L2 table offset {:#x} is not allocated (L1 index: {:#x})",
-                                        entry.offset, l1_index));
+    co_return health_.fatal(fmt::format("L2 table offset {:#x} is not allocated (L1 index: {})",
+                                        entry.offset, c_hex(l1_index)));
   }
   if (!entry.copied || count != 1) co_return co_await copy_table(l1_index, entry.offset);
 
@@ -196,16 +198,15 @@ Error Mapping::invalid_entry(const L2View& view, uint64_t i, bool fatal) {
   if (geometry_.external_data && decoded.kind != ClusterKind::kInvalid) {
     what = fmt::format(
         "External data file host cluster offset {:#x} does not match guest cluster offset: {:#x}, "
-        "L2 index: {:#x})",
-        decoded.offset, view.guest + (i << geometry_.cluster_bits), view.l2_index + i);
+        "L2 index: {})",
+        decoded.offset, view.guest + (i << geometry_.cluster_bits), c_hex(view.l2_index + i));
   } else if (geometry_.is_cluster_aligned(descriptor & format::kOffsetMask) ||
              (descriptor & format::kCompressed) != 0) {
-    what = fmt::format("Invalid cluster entry found (L2 offset: {:#x}, L2 index: {:#x})",
-                       view.l2_offset, view.l2_index + i);
+    what = fmt::format("Invalid cluster entry found (L2 offset: {:#x}, L2 index: {})",
+                       view.l2_offset, c_hex(view.l2_index + i));
   } else {
-    what =
-        fmt::format("Cluster allocation offset {:#x} unaligned (L2 offset: {:#x}, L2 index: {:#x})",
-                    descriptor & format::kOffsetMask, view.l2_offset, view.l2_index + i);
+    what = fmt::format("Cluster allocation offset {:#x} unaligned (L2 offset: {:#x}, L2 index: {})",
+                       descriptor & format::kOffsetMask, view.l2_offset, c_hex(view.l2_index + i));
   }
   return fatal ? health_.fatal(what) : health_.harmless(what);
 }

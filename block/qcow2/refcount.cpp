@@ -2,6 +2,8 @@
 
 #include <cassert>
 
+#include "block/qcow2/c_hex.h"
+
 namespace calf::qcow2 {
 
 uint64_t get_count(const uint8_t* bytes, uint64_t index, unsigned order) {
@@ -76,8 +78,8 @@ Async<Refcounts::Place> Refcounts::place(uint64_t cluster) {
   uint64_t table_index = cluster >> geometry_.refcount_block_bits();
   uint64_t block = table_[table_index];
   if (!geometry_.is_cluster_aligned(block) || block >= format::kMaxHostOffset) {
-    co_return health_.fatal(
-        fmt::format("Refblock offset {:#x} unaligned (reftable index: {:#x})", block, table_index));
+    co_return health_.fatal(fmt::format("Refblock offset {:#x} unaligned (reftable index: {})",
+                                        block, c_hex(table_index)));
   }
   if (aliased_) {
     co_return health_.fatal("Refcount table points to one refcount block more than once");

@@ -112,7 +112,7 @@ TEST_F(HostileTable, AllocationAtOffsetZero) {
 
 TEST_F(HostileTable, RefcountBlockUnaligned) {
   put64(kTable, kBlock + 512);
-  expect_refused(kCluster, "Refblock offset 0x20200 unaligned (reftable index: 0x0)");
+  expect_refused(kCluster, "Refblock offset 0x20200 unaligned (reftable index: 0)");
 }
 
 TEST_F(HostileTable, RefcountBlockOutsideTheFile) {
@@ -144,7 +144,7 @@ TEST_F(HostileTable, DataOffsetUnaligned) {
   read_everything();
   messages.clear();
   expect_refused(0,
-                 "Cluster allocation offset 0x50200 unaligned (L2 offset: 0x40000, L2 index: 0x0)");
+                 "Cluster allocation offset 0x50200 unaligned (L2 offset: 0x40000, L2 index: 0)");
 }
 
 TEST_F(HostileTable, ReservedBitsAreReportedNotFollowed) {
