@@ -74,7 +74,8 @@ constexpr const char* kEat = "!eat";
   auto executor = Executor::create();
   if (!executor.ok()) _exit(125);
   block::FormatTable formats = block::known_formats();
-  img::Context context("calf-img", **executor, formats);
+  crypto::SecretStore secrets;
+  img::Context context("calf-img", **executor, formats, secrets);
   std::vector<std::string> copy = words;
   std::vector<char*> argv;
   for (std::string& word : copy)
