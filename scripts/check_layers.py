@@ -21,7 +21,7 @@ ALLOWED = {
     "block/qcow2": NODE,
     "block/vmdk": NODE,
     "block/formats": NODE | {"block/qcow2", "block/luks", "block/vmdk"},
-    "block/ops": NODE | {"block/qcow2", "block/formats"},
+    "block/ops": NODE | {"block/luks", "block/qcow2", "block/formats"},
     "block/tool": NODE | {"block/qcow2", "block/luks", "block/vmdk", "block/formats", "block/ops"},
     "devices": IO,
     "devices/virtio": IO | {"devices", "block"},

@@ -1,5 +1,6 @@
 #include "block/formats/known_formats.h"
 
+#include "block/formats/luks_driver.h"
 #include "block/formats/null_driver.h"
 #include "block/formats/qcow2_driver.h"
 #include "block/formats/raw_driver.h"
@@ -9,6 +10,7 @@ namespace calf::block {
 
 FormatTable known_formats() {
   FormatTable table;
+  table.add(make_luks_driver());
   table.add(make_null_driver("null-aio"));
   table.add(make_null_driver("null-co"));
   table.add(make_qcow2_driver());

@@ -35,7 +35,8 @@ Result<Measurement> measure_qcow2(const qcow2::CreateOptions& options, uint64_t 
     blocks = needed_blocks;
     tables = needed_tables;
   }
-  const uint64_t metadata = (1 + l2_tables + l1_clusters + blocks + tables) * cluster;
+  const uint64_t luks = align_up(qcow2::encryption_header_bytes(options), cluster);
+  const uint64_t metadata = (1 + l2_tables + l1_clusters + blocks + tables) * cluster + luks;
   Measurement m;
   m.fully_allocated = metadata + clusters * cluster;
   bool all_reserved = options.preallocation == block::Preallocation::kFalloc ||

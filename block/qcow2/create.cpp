@@ -1,11 +1,14 @@
 // The shape of a new file, as other programs know it:
 //
 //     | header | refcount table … | refcount blocks … | L1 table … (ends behind its last entry)
+//                                                              | LUKS header, if encrypted so
 #include "block/qcow2/create.h"
 
 #include <algorithm>
 #include <bit>
 
+#include "block/crypto/luks_header.h"
+#include "block/qcow2/encryption.h"
 #include "block/qcow2/header.h"
 #include "block/qcow2/image_state.h"
 #include "block/qcow2/refcount.h"
@@ -45,14 +48,17 @@ struct Layout {
   uint64_t table_clusters = 1;
   uint64_t blocks = 1;
   uint64_t l1_entries = 0;
+  uint64_t luks_clusters = 0;
   uint64_t total = 0;  // clusters
 };
 
-Layout lay_out(const Geometry& g, uint64_t size) {
+Layout lay_out(const Geometry& g, const CreateOptions& options) {
   Layout out;
-  out.l1_entries = g.l1_entries_for(size);
+  out.l1_entries = g.l1_entries_for(align_up(options.size, 512));
+  out.luks_clusters = g.clusters_for(encryption_header_bytes(options));
   for (;;) {
-    out.total = 1 + out.table_clusters + out.blocks + g.clusters_for(out.l1_entries * 8);
+    out.total = 1 + out.table_clusters + out.blocks + g.clusters_for(out.l1_entries * 8) +
+                out.luks_clusters;
     uint64_t blocks = div_round_up(out.total, g.refcounts_per_block());
     uint64_t table_clusters = g.clusters_for(blocks * 8);
     if (blocks <= out.blocks && table_clusters <= out.table_clusters) return out;
@@ -69,6 +75,12 @@ Geometry geometry_of(const CreateOptions& options) {
   g.extended_l2 = options.extended_l2;
   g.external_data = options.data_file.has_value();
   return g;
+}
+
+// The last clusters of the new file.
+ByteRange luks_place(const Geometry& g, const Layout& layout, const CreateOptions& options) {
+  return {(layout.total - layout.luks_clusters) << g.cluster_bits,
+          encryption_header_bytes(options)};
 }
 
 Header make_header(const CreateOptions& options, const Layout& layout) {
@@ -90,6 +102,10 @@ Header make_header(const CreateOptions& options, const Layout& layout) {
     header.incompatible |= format::kExternalData;
     header.extensions.push_back({format::kExtDataFileName, {name.begin(), name.end()}});
     if (options.data_file_raw) header.autoclear |= format::kRawExternalData;
+  }
+  if (options.encrypt) header.encryption = options.encrypt->method;
+  if (layout.luks_clusters != 0) {
+    header.extensions.push_back(encryption_extension(luks_place(g, layout, options)));
   }
   if (options.lazy_refcounts) header.compatible |= format::kLazyRefcounts;
   header.backing_name = options.backing_name;
@@ -128,6 +144,7 @@ Async<> preallocate_new(Executor& executor, block::Node& node, block::Node* data
   OpenOptions open;
   open.writable = true;
   open.unsafe_no_flush = true;
+  if (options.encrypt) open.passphrase = options.encrypt->passphrase;
   CO_TRY(auto image, co_await Image::open(executor, std::move(borrowed), std::move(open)));
   if (data != nullptr) image->set_data_file(std::make_unique<BorrowedNode>(*data));
   ByteRange all{0, image->size()};
@@ -136,11 +153,29 @@ Async<> preallocate_new(Executor& executor, block::Node& node, block::Node* data
   co_return done.ok() ? std::move(closed) : std::move(done);
 }
 
+Async<> write_luks_header(Executor& executor, block::Node& node, ByteRange place,
+                          const EncryptOptions& options) {
+  CO_TRY(crypto::LuksFormat format, crypto::complete(options.luks));
+  CO_TRY(crypto::SecretBytes passphrase, options.passphrase());
+  CO_TRY_VOID(co_await node.truncate(place.offset + place.length, block::Preallocation::kOff));
+  HostFile file(std::make_unique<BorrowedNode>(node), true);
+  LuksClusters clusters(file, place);
+  CO_TRY(crypto::LuksVolume volume,
+         co_await crypto::format_luks(executor, clusters, format, passphrase));
+  (void)volume;
+  co_return Result<void>();
+}
+
 Error invalid(std::string_view text) {
   return make_error(ErrorKind::kInvalid, "{}", text);
 }
 
 }  // namespace
+
+uint64_t encryption_header_bytes(const CreateOptions& options) {
+  if (!options.encrypt || options.encrypt->method != Encryption::kLuks) return 0;
+  return crypto::new_luks_payload_offset(crypto::key_size(options.encrypt->luks.cipher));
+}
 
 Result<void> validate(const CreateOptions& o) {
   constexpr std::string_view kNewer =
@@ -191,6 +226,10 @@ Result<void> validate(const CreateOptions& o) {
   if (o.backing_name && o.backing_name->size() > format::kMaxBackingName) {
     return invalid("Backing file name too long");
   }
+  if (o.encrypt && o.encrypt->method == Encryption::kLuks) {
+    TRY(crypto::LuksFormat format, crypto::complete(o.encrypt->luks));
+    (void)format;
+  }
   Geometry g = geometry_of(o);
   if (o.size > UINT64_MAX - 511 ||
       g.l1_entries_for(align_up(o.size, 512)) * 8 > format::kMaxL1Bytes) {
@@ -205,13 +244,17 @@ Async<> create(Executor& executor, block::Node& file, const CreateOptions& optio
                block::Node* data) {
   CO_TRY_VOID(validate(options));
   const Geometry g = geometry_of(options);
-  const Layout layout = lay_out(g, align_up(options.size, 512));
+  const Layout layout = lay_out(g, options);
   CO_TRY(std::vector<uint8_t> header, serialize_header(make_header(options, layout)));
   CO_TRY_VOID(co_await file.truncate(0, block::Preallocation::kOff));
   header.resize(g.cluster_size());
   FlatIo io(std::span<const uint8_t>{header});
   CO_TRY_VOID(co_await file.write(0, io.slice(), {}));
   CO_TRY_VOID(co_await write_tables(file, g, layout));
+  if (layout.luks_clusters != 0) {
+    ByteRange place = luks_place(g, layout, options);
+    CO_TRY_VOID(co_await write_luks_header(executor, file, place, *options.encrypt));
+  }
   if (mapped_from_start(options) != block::Preallocation::kOff && options.size != 0) {
     co_return co_await preallocate_new(executor, file, data, options);
   }

@@ -7,11 +7,20 @@
 #include <vector>
 
 #include "block/base/result.h"
+#include "block/crypto/luks_keys.h"
+#include "block/crypto/secret_store.h"
 #include "block/io/executor.h"
 #include "block/node.h"
 #include "block/qcow2/image_info.h"
 
 namespace calf::qcow2 {
+
+struct EncryptOptions {
+  // kAes or kLuks.
+  Encryption method = Encryption::kLuks;
+  crypto::LuksFormat luks;
+  crypto::PassphraseSource passphrase;
+};
 
 struct CreateOptions {
   // Virtual size in bytes; rounded up to 512.
@@ -28,10 +37,14 @@ struct CreateOptions {
   // The name to record of a file for guest data.
   std::optional<std::string> data_file;
   bool data_file_raw = false;
+  std::optional<EncryptOptions> encrypt;
   bool lazy_refcounts = false;
   bool extended_l2 = false;
   block::Preallocation preallocation = block::Preallocation::kOff;
 };
+
+// Bytes of the LUKS header of such an image, 0 without one.
+uint64_t encryption_header_bytes(const CreateOptions& options);
 
 // Errors carry qemu-img's texts (contract section 6.2).
 Result<void> validate(const CreateOptions& options);

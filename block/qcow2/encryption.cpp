@@ -96,7 +96,8 @@ Async<> open_encryption(Image::State& state) {
   if (header.encryption == Encryption::kNone) co_return Result<void>();
   if (place) {
     LuksClusters clusters(state.file, *place);
-    CO_TRY(state.luks, co_await crypto::read_luks_header(clusters));
+    state.luks.emplace();
+    CO_TRY(state.luks->header, co_await crypto::read_luks_header(clusters));
   }
   // A check looks at tables only, but says so too if the image cannot be used.
   if (state.options.info_only) co_return Result<void>();
@@ -108,9 +109,10 @@ Async<> open_encryption(Image::State& state) {
   CO_TRY(crypto::SecretBytes passphrase, ask_passphrase(state.options));
   if (place) {
     LuksClusters clusters(state.file, *place);
-    CO_TRY(crypto::SecretBytes key,
-           co_await crypto::unlock_luks(state.executor, clusters, *state.luks, passphrase));
-    CO_TRY(auto cipher, crypto::SectorCipher::create(state.luks->cipher, key.span()));
+    crypto::LuksVolume& volume = *state.luks;
+    CO_TRY(volume.key,
+           co_await crypto::unlock_luks(state.executor, clusters, volume.header, passphrase));
+    CO_TRY(auto cipher, crypto::SectorCipher::create(volume.header.cipher, volume.key.span()));
     state.guest_data.set_cipher(std::move(cipher), GuestData::IvFrom::kHostOffset);
   } else {
     CO_TRY(auto cipher, legacy_cipher(passphrase));
@@ -118,6 +120,16 @@ Async<> open_encryption(Image::State& state) {
   }
   state.encrypted = std::make_unique<EncryptedGuest>(state.executor, state);
   co_return Result<void>();
+}
+
+Async<> change_encryption_keys(Image::State& state, const crypto::LuksKeyChange& change) {
+  CO_TRY(std::optional<ByteRange> place,
+         encryption_header_place(state.header.get(), state.file.size()));
+  if (!place || !state.luks || state.luks->key.empty()) {
+    co_return make_error(ErrorKind::kInvalid, "Only LUKS encryption options can be amended");
+  }
+  LuksClusters clusters(state.file, *place);
+  co_return co_await crypto::change_luks_keys(state.executor, clusters, *state.luks, change);
 }
 
 }  // namespace calf::qcow2

@@ -60,6 +60,8 @@ class EncryptedGuest final : public block::WholeSectors::Disk {
 // unless data is left alone (info_only).
 Async<> open_encryption(Image::State& state);
 
+Async<> change_encryption_keys(Image::State& state, const crypto::LuksKeyChange& change);
+
 // The cipher of method 1.
 Result<std::unique_ptr<crypto::SectorCipher>> legacy_cipher(const crypto::SecretBytes& passphrase);
 

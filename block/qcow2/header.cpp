@@ -387,6 +387,7 @@ void patch_fields(const Header& header, std::span<uint8_t> raw_bytes) {
     raw.incompatible_features = header.incompatible;
     raw.compatible_features = header.compatible;
     raw.autoclear_features = header.autoclear;
+    raw.refcount_order = header.geometry.refcount_order;
   }
   std::memcpy(raw_bytes.data(), &raw, n);
 }

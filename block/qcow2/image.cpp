@@ -238,7 +238,7 @@ ImageInfo Image::info() const {
   info.refcount_bits = header.geometry.refcount_bits();
   info.compression = header.compression;
   info.encryption = header.encryption;
-  info.luks = state_->luks;
+  if (state_->luks) info.luks = state_->luks->header;
   info.lazy_refcounts = (header.compatible & format::kLazyRefcounts) != 0;
   info.dirty = header.has(format::kDirty);
   info.corrupt = header.has(format::kCorrupt);
@@ -389,9 +389,14 @@ Async<> Image::show_snapshot(size_t index) {
   return qcow2::show_snapshot(*state_, index);
 }
 
+Async<> Image::change_keys(const crypto::LuksKeyChange& change) {
+  CO_TRY_VOID(state_->check_writable());
+  co_return co_await change_encryption_keys(*state_, change);
+}
+
 Async<> Image::close() {
   Result<void> done;
-  if (state_->options.writable && state_->parts && !state_->health.poisoned()) {
+  if (state_->options.writable && state_->parts && !state_->left_behind && !state_->health.poisoned()) {
     if (!state_->options.for_check) {
       done = co_await state_->bitmaps.store();
       Result<void> finished = co_await state_->parts->write_back.finish();

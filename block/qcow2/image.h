@@ -21,6 +21,7 @@
 #include <string_view>
 #include <vector>
 
+#include "block/crypto/luks_keys.h"
 #include "block/crypto/secret_store.h"
 #include "block/io/executor.h"
 #include "block/node.h"
@@ -119,6 +120,9 @@ class Image final : public block::Node {
   Async<> delete_snapshot(size_t index);
   // This image, opened read-only, shows the disk of that snapshot from now on.
   Async<> show_snapshot(size_t index);
+
+  // Changes the key slots of an image encrypted by LUKS, durably. `change` outlives the await.
+  Async<> change_keys(const crypto::LuksKeyChange& change);
 
   // block::Node
   uint64_t size() const override;

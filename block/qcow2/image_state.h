@@ -75,10 +75,12 @@ struct Image::State {
   std::unique_ptr<block::Node> backing;
   std::unique_ptr<Parts> parts;
   // Of encrypted images.
-  std::optional<crypto::LuksHeader> luks;
+  std::optional<crypto::LuksVolume> luks;
   std::unique_ptr<EncryptedGuest> encrypted;
   uint64_t size = 0;
   bool header_says_corrupt = false;
+  // The file was changed past what is in memory (amend.h).
+  bool left_behind = false;
 
   const Geometry& geometry() const { return header.get().geometry; }
   // Where clusters of guest data stand.

@@ -9,8 +9,10 @@ namespace {
 
 class Rebuild {
  public:
-  Rebuild(Image::State& state, References& references)
-      : state_(state), g_(state.geometry()), references_(references) {}
+  Rebuild(Image::State& state, References& references, unsigned refcount_order)
+      : state_(state), g_(state.geometry()), references_(references) {
+    g_.refcount_order = refcount_order;
+  }
 
   Async<> run();
 
@@ -113,6 +115,7 @@ Async<> Rebuild::write_table() {
 
 Async<> Rebuild::switch_header() {
   std::function<void(Header&)> change = [this](Header& header) {
+    header.geometry.refcount_order = g_.refcount_order;
     header.refcount_table_offset = table_offset_;
     header.refcount_table_clusters = static_cast<uint32_t>(table_clusters_);
   };
@@ -168,7 +171,12 @@ Async<> Rebuild::run() {
 }  // namespace
 
 Async<> rebuild_refcount_structure(Image::State& state, References& references) {
-  Rebuild rebuild(state, references);
+  return rebuild_refcount_structure(state, references, state.geometry().refcount_order);
+}
+
+Async<> rebuild_refcount_structure(Image::State& state, References& references,
+                                   unsigned refcount_order) {
+  Rebuild rebuild(state, references, refcount_order);
   co_return co_await rebuild.run();
 }
 

@@ -16,5 +16,9 @@ namespace calf::qcow2 {
 // `references` learn of the new structure's clusters. Nothing is cached of the old structure
 // afterwards. The image has no request in flight.
 Async<> rebuild_refcount_structure(Image::State& state, References& references);
+// The same with counts of another width: 1 << `refcount_order` bits, which all of them fit in. The
+// image must be opened anew afterwards.
+Async<> rebuild_refcount_structure(Image::State& state, References& references,
+                                   unsigned refcount_order);
 
 }  // namespace calf::qcow2

@@ -46,6 +46,8 @@ class Conversion {
   // -B: what the sources do not hold themselves is left to the target's backing file.
   bool keeps_backing_ = false;
   std::unique_ptr<Node> target_;
+  // How the new target is opened, if it is encrypted.
+  std::optional<std::pair<std::string, std::string>> key_secret_;
 };
 
 Async<> Conversion::open_sources() {
@@ -130,6 +132,7 @@ Result<CreateOptions> Conversion::target_options() {
 
 Async<> Conversion::make_target(std::string path) {
   CO_TRY(CreateOptions options, target_options());
+  key_secret_ = options.key_secret();
   if (std::optional<std::string> backing = options.text("backing_file")) {
     Result<std::string> base = block::resolve_recorded_name(path, *backing);
     std::string format = options.text("backing_fmt").value_or("");
@@ -138,7 +141,7 @@ Async<> Conversion::make_target(std::string path) {
       Result<void> noted = co_await options.note_base(context_, *base, format);
     }
   }
-  Result<void> made = co_await create_image(context_.executor, args_.target_format, path, options);
+  Result<void> made = co_await create_image(context_, args_.target_format, path, options);
   if (!made.ok()) {
     co_return std::move(made.error())
         .with_context(
@@ -151,6 +154,7 @@ Async<> Conversion::open_target() {
   ImageArguments image{args_.target, std::nullopt, args_.target_image_opts};
   if (!args_.target_image_opts) image.format = args_.target_format;
   CO_TRY(block::OpenSpec spec, open_spec(context_, image));
+  if (key_secret_) set_node_option(&spec, key_secret_->first, key_secret_->second);
   spec.writable = true;
   spec.discard = true;
   spec.cache = args_.target_cache;

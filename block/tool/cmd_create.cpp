@@ -129,8 +129,7 @@ Result<void> run(const Context& context, Arguments& args) {
     put("Formatting '{}', fmt={}{}\n", args.name, args.format, options.formatting(args.format));
     std::fflush(stdout);
   }
-  Result<void> made =
-      context.executor.run(create_image(context.executor, args.format, *path, options));
+  Result<void> made = context.executor.run(create_image(context, args.format, *path, options));
   if (!made.ok()) return about(args.name, std::move(made.error()));
   return {};
 }

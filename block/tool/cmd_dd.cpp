@@ -44,7 +44,7 @@ Async<> copy_part(const Context& context, const Arguments& args, block::Node& so
   CO_TRY(std::string path, path_of_name(args.output));
   CreateOptions options;
   options.set("size", std::to_string(part.length));
-  Result<void> made = co_await create_image(context.executor, args.output_format, path, options);
+  Result<void> made = co_await create_image(context, args.output_format, path, options);
   if (!made.ok()) {
     co_return std::move(made.error())
         .with_context(fmt::format("{}: error while creating output image of type {}", args.output,

@@ -46,7 +46,14 @@ Async<Answer> measure(const Context& context, const Arguments& args, CreateOptio
     answer.size = {size, size};
     co_return answer;
   }
-  CO_TRY(qcow2::CreateOptions target, options.for_qcow2());
+  if (args.target_format == "luks") {
+    CO_TRY(luks::CreateOptions target, options.for_luks(context.secrets));
+    target.size = size;
+    CO_TRY(answer.size.required, luks::file_size(target));
+    answer.size.fully_allocated = answer.size.required;
+    co_return answer;
+  }
+  CO_TRY(qcow2::CreateOptions target, options.for_qcow2(context.secrets));
   // A size that is too large is measure's own to refuse.
   target.size = 0;
   CO_TRY_VOID(qcow2::validate(target));

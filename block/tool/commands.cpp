@@ -4,7 +4,7 @@ namespace calf::img {
 namespace {
 
 constexpr Command kCommands[] = {
-    {"amend", "[-p] [-q] [-f FMT] [-t CACHE] [--force] -o OPTIONS FILE", nullptr},
+    {"amend", "[-p] [-q] [-f FMT] [-t CACHE] [--force] -o OPTIONS FILE", cmd_amend},
     {"audit", "[-f FMT] [--json] [--max-size=SIZE] [--deep] FILE", cmd_audit},
     {"bench",
      "[-c COUNT] [-d DEPTH] [-f FMT] [--flush-interval=N] [-i AIO] [-n] [--no-drain] [-o OFFSET] "

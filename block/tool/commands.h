@@ -17,6 +17,7 @@ struct Command {
 
 std::span<const Command> commands();
 
+int cmd_amend(const Context& context, int argc, char** argv);
 int cmd_audit(const Context& context, int argc, char** argv);
 int cmd_bitmap(const Context& context, int argc, char** argv);
 int cmd_bench(const Context& context, int argc, char** argv);

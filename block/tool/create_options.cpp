@@ -45,6 +45,17 @@ constexpr OptionDescription kQcow2Options[] = {
     {"refcount_bits", kNumber, "16", "Width of a reference count entry in bits"},
 };
 
+constexpr OptionDescription kLuksOptions[] = {
+    {"size", kSize, nullptr, "Virtual disk size"},
+    {"key-secret", kText, nullptr, "ID of the secret that provides the keyslot passphrase"},
+    {"cipher-alg", kText, nullptr, "Name of encryption cipher algorithm"},
+    {"cipher-mode", kText, nullptr, "Name of encryption cipher mode"},
+    {"ivgen-alg", kText, nullptr, "Name of IV generator algorithm"},
+    {"ivgen-hash-alg", kText, nullptr, "Name of IV generator hash algorithm"},
+    {"hash-alg", kText, nullptr, "Name of encryption hash algorithm"},
+    {"iter-time", kNumber, nullptr, "Time to spend in PBKDF in milliseconds"},
+};
+
 constexpr OptionDescription kRawOptions[] = {{"size", kSize, nullptr, "Virtual disk size"}};
 
 constexpr OptionDescription kFileOptions[] = {
@@ -67,34 +78,6 @@ std::optional<uint64_t> parse_number(std::string_view text) {
   auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value, base);
   if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
   return negative ? -value : value;
-}
-
-Result<void> check_value(const OptionDescription& option, std::string_view value) {
-  switch (option.type) {
-    case kText:
-      return {};
-    case kSwitch:
-      if (value == "on" || value == "off") return {};
-      return make_error(ErrorKind::kInvalid, "Parameter '{}' expects 'on' or 'off'", option.name);
-    case kNumber:
-      if (parse_number(value)) return {};
-      return make_error(ErrorKind::kInvalid, "Parameter '{}' expects a number", option.name);
-    case kSize: {
-      Result<uint64_t> size = parse_size(value);
-      if (size.ok()) return {};
-      if (size.error().kind() == ErrorKind::kNoSpace) {
-        return make_error(ErrorKind::kInvalid, "Value '{}' is out of range for parameter '{}'",
-                          value, option.name);
-      }
-      return make_error(
-          ErrorKind::kInvalid,
-          "Parameter '{}' expects a non-negative number below 2^64\n"
-          "Optional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, peta-\n"
-          "and exabytes, respectively.",
-          option.name);
-    }
-  }
-  return {};
 }
 
 std::string shown_value(const OptionDescription& option, const std::string& value) {
@@ -147,10 +130,45 @@ class CreatedFile {
 
 }  // namespace
 
+Result<void> check_option_value(const OptionDescription& option, std::string_view value) {
+  switch (option.type) {
+    case kText:
+      return {};
+    case kSwitch:
+      if (value == "on" || value == "off") return {};
+      return make_error(ErrorKind::kInvalid, "Parameter '{}' expects 'on' or 'off'", option.name);
+    case kNumber:
+      if (parse_number(value)) return {};
+      return make_error(ErrorKind::kInvalid, "Parameter '{}' expects a number", option.name);
+    case kSize: {
+      Result<uint64_t> size = parse_size(value);
+      if (size.ok()) return {};
+      if (size.error().kind() == ErrorKind::kNoSpace) {
+        return make_error(ErrorKind::kInvalid, "Value '{}' is out of range for parameter '{}'",
+                          value, option.name);
+      }
+      return make_error(
+          ErrorKind::kInvalid,
+          "Parameter '{}' expects a non-negative number below 2^64\n"
+          "Optional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, peta-\n"
+          "and exabytes, respectively.",
+          option.name);
+    }
+  }
+  return {};
+}
+
+std::string option_line(const OptionDescription& option) {
+  std::string name = fmt::format("  {}=<{}>", option.name, type_name(option.type));
+  return fmt::format("{:<24} - {}", name, option.help);
+}
+
 std::vector<OptionDescription> create_options(std::string_view format, bool protocol) {
   std::vector<OptionDescription> all;
   if (format == "qcow2") {
     all.assign(std::begin(kQcow2Options), std::end(kQcow2Options));
+  } else if (format == "luks") {
+    all.assign(std::begin(kLuksOptions), std::end(kLuksOptions));
   } else if (format == "raw") {
     all.assign(std::begin(kRawOptions), std::end(kRawOptions));
   }
@@ -185,8 +203,7 @@ void print_create_options(std::string_view format, bool with_file) {
   }
   std::set<std::string> lines;
   for (const OptionDescription& option : create_options(format, with_file)) {
-    std::string name = fmt::format("  {}=<{}>", option.name, type_name(option.type));
-    lines.insert(fmt::format("{:<24} - {}", name, option.help));
+    lines.insert(option_line(option));
   }
   for (const std::string& line : lines)
     put("{}\n", line);
@@ -205,7 +222,7 @@ Result<CreateOptions> CreateOptions::parse(std::string_view format, const Option
     if (option == known.end()) {
       return make_error(ErrorKind::kInvalid, "Invalid parameter '{}'", name);
     }
-    TRY_VOID(check_value(*option, item.second));
+    TRY_VOID(check_option_value(*option, item.second));
   }
   CreateOptions options;
   options.list_ = list;
@@ -234,23 +251,14 @@ std::string CreateOptions::formatting(std::string_view format) const {
   return text;
 }
 
-Result<qcow2::CreateOptions> CreateOptions::for_qcow2() const {
+Result<qcow2::CreateOptions> CreateOptions::for_qcow2(const crypto::SecretStore& secrets) const {
   using block::Preallocation;
   auto bad_value = [](const char* parameter, const std::string& value) {
     return make_error(ErrorKind::kInvalid, "Parameter '{}' does not accept value '{}'", parameter,
                       value);
   };
-  if (auto encryption = text("encrypt.format");
-      encryption && *encryption != "aes" && *encryption != "luks") {
-    return bad_value("format", *encryption);
-  }
-  for (const char* name : {"encryption", "encrypt.format"}) {
-    std::optional<std::string> value = text(name);
-    if (value && value != "off") {
-      return make_error(ErrorKind::kUnsupported, "The option '{}' is not supported yet", name);
-    }
-  }
   qcow2::CreateOptions options;
+  TRY(options.encrypt, qcow2_encryption(list_, secrets));
   options.size = number("size").value_or(0);
   options.cluster_size = number("cluster_size").value_or(options.cluster_size);
   options.refcount_bits = number("refcount_bits").value_or(options.refcount_bits);
@@ -294,6 +302,15 @@ Async<> CreateOptions::note_base(const Context& context, std::string path, std::
   co_return Result<void>();
 }
 
+Result<luks::CreateOptions> CreateOptions::for_luks(const crypto::SecretStore& secrets) const {
+  luks::CreateOptions options;
+  options.size = number("size").value_or(0);
+  TRY(options.preallocation, raw_preallocation());
+  TRY(options.format, luks_format(list_, ""));
+  TRY(options.passphrase, img::key_secret(list_, "", secrets));
+  return options;
+}
+
 Result<block::Preallocation> CreateOptions::raw_preallocation() const {
   using block::Preallocation;
   std::string mode = text("preallocation").value_or("off");
@@ -323,16 +340,22 @@ static Async<> create_with_data_file(Executor& executor, const std::string& path
   co_return Result<void>();
 }
 
-Async<> create_image(Executor& executor, std::string format, std::string path,
+Async<> create_image(const Context& context, std::string format, std::string path,
                      const CreateOptions& options) {
-  bool raw = format == "raw";
+  Executor& executor = context.executor;
+  const bool raw = format == "raw";
+  const bool luks = format == "luks";
+  luks::CreateOptions luks_options;
   qcow2::CreateOptions qcow2_options;
   block::Preallocation preallocation = block::Preallocation::kOff;
   // Everything that can be wrong with the options, before an old file of that name is touched.
   if (raw) {
     CO_TRY(preallocation, options.raw_preallocation());
+  } else if (luks) {
+    CO_TRY(luks_options, options.for_luks(context.secrets));
+    CO_TRY_VOID(luks::file_size(luks_options));
   } else {
-    CO_TRY(qcow2_options, options.for_qcow2());
+    CO_TRY(qcow2_options, options.for_qcow2(context.secrets));
     CO_TRY_VOID(qcow2::validate(qcow2_options));
   }
   block::FileOptions file_options;
@@ -346,6 +369,8 @@ Async<> create_image(Executor& executor, std::string format, std::string path,
     Result<void> sized = co_await file->truncate(align_up(size, 512), preallocation);
     if (!sized.ok() && sized.error().sys_errno() == EFBIG) co_return too_large;
     CO_TRY_VOID(std::move(sized));
+  } else if (luks) {
+    CO_TRY_VOID(co_await luks::create(executor, *file, luks_options));
   } else if (qcow2_options.data_file) {
     CO_TRY_VOID(co_await create_with_data_file(executor, path, *file, qcow2_options));
   } else {

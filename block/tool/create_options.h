@@ -8,9 +8,12 @@
 #include <string_view>
 #include <vector>
 
+#include "block/crypto/secret_store.h"
+#include "block/luks/create.h"
 #include "block/node.h"
 #include "block/qcow2/create.h"
 #include "block/tool/context.h"
+#include "block/tool/encrypt_options.h"
 #include "block/tool/option_list.h"
 
 namespace calf::img {
@@ -24,6 +27,11 @@ struct OptionDescription {
   const char* shown_default;
   const char* help;
 };
+
+// Is `value` one for the option? The errors of contract section 2.1.
+Result<void> check_option_value(const OptionDescription& option, std::string_view value);
+// Its line in an overview.
+std::string option_line(const OptionDescription& option);
 
 // Those of the format, then, with `protocol`, those of the file below it. Empty for formats that
 // cannot be created.
@@ -43,6 +51,10 @@ class CreateOptions {
   std::optional<std::string> text(std::string_view name) const { return list_.get(name); }
   std::optional<uint64_t> number(std::string_view name) const;
   bool is_on(std::string_view name) const;
+  // The options with which the new image is opened: where its passphrase is.
+  std::optional<std::pair<std::string, std::string>> key_secret() const {
+    return key_secret_option(list_);
+  }
   void set(std::string_view name, std::string_view value) { list_.set(name, value); }
 
   // Notes in the new overlay what its base looks like now (block/base_fingerprint.h). Nothing if
@@ -53,7 +65,9 @@ class CreateOptions {
   std::string formatting(std::string_view format) const;
 
   // Not yet validated as a whole.
-  Result<qcow2::CreateOptions> for_qcow2() const;
+  Result<qcow2::CreateOptions> for_qcow2(const crypto::SecretStore& secrets) const;
+  // A luks volume.
+  Result<luks::CreateOptions> for_luks(const crypto::SecretStore& secrets) const;
   // Of a raw file.
   Result<block::Preallocation> raw_preallocation() const;
 
@@ -64,7 +78,7 @@ class CreateOptions {
 
 // Makes the file at `path` with a checked set of options (size included). Error texts without
 // "FILE: ". A file that was made and could not be finished is removed again.
-Async<> create_image(Executor& executor, std::string format, std::string path,
+Async<> create_image(const Context& context, std::string format, std::string path,
                      const CreateOptions& options);
 
 // Does an image that create_image() just made read as zeroes? (Not on a device, which keeps what

@@ -6,6 +6,7 @@
 #include <ctime>
 
 #include "block/base/log.h"
+#include "block/luks/luks_node.h"
 #include "block/open_gate.h"
 #include "block/qcow2/image.h"
 #include "block/tool/sizes.h"
@@ -40,6 +41,33 @@ Json describe_bitmap(const qcow2::BitmapInfo& bitmap) {
   return json;
 }
 
+// `inside`: of the LUKS header in another format, which says so.
+Json describe_luks(const crypto::LuksHeader& header, bool inside) {
+  Json data = Json::object();
+  data.add("ivgen-alg", crypto::to_string(header.cipher.iv));
+  data.add("hash-alg", crypto::to_string(header.hash));
+  data.add("cipher-alg", crypto::to_string(header.cipher.algorithm));
+  data.add("uuid", header.uuid);
+  if (header.cipher.iv_hash) {
+    data.add("ivgen-hash-alg", crypto::to_string(*header.cipher.iv_hash));
+  }
+  if (inside) data.add("format", "luks");
+  data.add("cipher-mode", crypto::to_string(header.cipher.mode));
+  Json slots = Json::list();
+  for (const crypto::LuksSlot& slot : header.slots) {
+    Json json = Json::object();
+    json.add("active", slot.active);
+    if (slot.active) json.add("iters", slot.iterations);
+    json.add("key-offset", slot.offset);
+    if (slot.active) json.add("stripes", slot.stripes);
+    slots.push(std::move(json));
+  }
+  data.add("slots", std::move(slots));
+  data.add("payload-offset", header.payload_offset);
+  data.add("master-key-iters", header.digest_iterations);
+  return data;
+}
+
 Json format_specific(const qcow2::ImageInfo& info) {
   Json data = Json::object();
   bool v3 = info.version >= 3;
@@ -56,7 +84,11 @@ Json format_specific(const qcow2::ImageInfo& info) {
   if (info.data_file) data.add("data-file", *info.data_file);
   if (info.encryption != qcow2::Encryption::kNone) {
     Json encrypt = Json::object();
-    encrypt.add("format", info.encryption == qcow2::Encryption::kAes ? "aes" : "luks");
+    if (info.luks) {
+      encrypt = describe_luks(*info.luks, true);
+    } else {
+      encrypt.add("format", "aes");
+    }
     data.add("encrypt", std::move(encrypt));
   }
   if (info.has_data_file) data.add("data-file-raw", info.data_file_raw);
@@ -118,10 +150,14 @@ ImageDescription describe(const block::Node& node, const std::string& filename,
   if (::stat(path.c_str(), &st) == 0) image.disk_size = static_cast<uint64_t>(st.st_blocks) * 512;
   if (const auto* qcow2 = dynamic_cast<const qcow2::Image*>(&node)) {
     image.qcow2 = qcow2->info();
+    image.encrypted = image.qcow2->encryption != qcow2::Encryption::kNone;
     image.cluster_size = image.qcow2->cluster_size;
     image.backing_name = image.qcow2->backing_name;
     image.backing_format = image.qcow2->backing_format;
     image.specific = format_specific(*image.qcow2);
+  } else if (const auto* volume = dynamic_cast<const luks::LuksNode*>(&node)) {
+    image.encrypted = true;
+    image.specific = describe_luks(volume->header(), false);
   } else if (const auto* vmdk = dynamic_cast<const vmdk::Image*>(&node)) {
     vmdk::ImageInfo info = vmdk->info();
     image.cluster_size = vmdk->limits().cluster_size;
@@ -162,7 +198,7 @@ Json to_json(const ImageDescription& image) {
   if (image.backing_name && !image.full_backing_name.empty()) {
     json.add("full-backing-filename", image.full_backing_name);
   }
-  if (q != nullptr && q->encryption != qcow2::Encryption::kNone) json.add("encrypted", true);
+  if (image.encrypted) json.add("encrypted", true);
   if (image.backing_name) json.add("backing-filename", *image.backing_name);
   json.add("dirty-flag", q != nullptr && q->dirty);
   return json;
@@ -177,7 +213,7 @@ std::string to_text(const ImageDescription& image) {
                      image.virtual_size);
   out += fmt::format("disk size: {}\n",
                      image.disk_size ? human_size(*image.disk_size) : "unavailable");
-  if (q != nullptr && q->encryption != qcow2::Encryption::kNone) out += "encrypted: yes\n";
+  if (image.encrypted) out += "encrypted: yes\n";
   if (image.cluster_size != 0) out += fmt::format("cluster_size: {}\n", image.cluster_size);
   if (q != nullptr && q->dirty) out += "cleanly shut down: no\n";
   if (image.backing_name) {

@@ -17,6 +17,7 @@ struct ImageDescription {
   std::string filename;
   std::string format;
   uint64_t virtual_size = 0;
+  bool encrypted = false;
   std::optional<uint64_t> disk_size;
   // 0 if the format has none.
   uint32_t cluster_size = 0;

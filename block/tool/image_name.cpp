@@ -66,4 +66,13 @@ Result<block::OpenSpec> open_spec(const Context& context, const ImageArguments& 
   return spec;
 }
 
+void set_node_option(block::OpenSpec* spec, std::string key, std::string value) {
+  if (!spec->node) {
+    block::NodeDescription node;
+    node.set_child("file", block::NodeDescription::of_file(spec->filename));
+    spec->node = std::move(node);
+  }
+  spec->node->set(std::move(key), std::move(value));
+}
+
 }  // namespace calf::img

@@ -29,4 +29,7 @@ std::string path_of_spec(const block::OpenSpec& spec);
 // What the image is called in answers; `format` is that of the opened node.
 std::string shown_name(const block::OpenSpec& spec, std::string_view format);
 
+// Adds an option of the node itself to what is to be opened.
+void set_node_option(block::OpenSpec* spec, std::string key, std::string value);
+
 }  // namespace calf::img
