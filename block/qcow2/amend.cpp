@@ -52,6 +52,7 @@ Result<void> check_keys(const Image::State& state) {
 // Everything in memory is in the file; from now on the file is changed past it.
 Async<> leave(Image::State& state) {
   CO_TRY_VOID(state.check_writable());
+  CO_TRY_VOID(co_await state.bitmaps.store());
   CO_TRY_VOID(co_await state.parts->write_back.finish());
   state.left_behind = true;
   co_return Result<void>();
