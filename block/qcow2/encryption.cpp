@@ -86,7 +86,7 @@ Result<std::unique_ptr<crypto::SectorCipher>> legacy_cipher(const crypto::Secret
   const crypto::CipherSpec spec{crypto::Algorithm::kAes128, crypto::Mode::kCbc,
                                 crypto::IvGenerator::kPlain64, std::nullopt};
   crypto::SecretBytes key(crypto::key_size(spec));
-  std::memcpy(key.data(), passphrase.data(), std::min(key.size(), passphrase.size()));
+  std::copy_n(passphrase.data(), std::min(key.size(), passphrase.size()), key.data());
   return crypto::SectorCipher::create(spec, key.span());
 }
 

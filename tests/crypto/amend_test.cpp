@@ -127,7 +127,7 @@ TEST_F(Amend, TheWidthMayNotBeTooSmallForTheCounts) {
   expect_clean(disk);
 }
 
-TEST_F(Amend, LazyRefcountsGoOnAndOff) {
+TEST_F(Amend, LazyRefcountsGoOn) {
   AmendOptions on;
   on.lazy_refcounts = true;
   prove(small(), on, [](const ImageInfo& info) { EXPECT_TRUE(info.lazy_refcounts); });
