@@ -4,6 +4,7 @@
 #include <openssl/rand.h>
 #include <time.h>
 
+#include <algorithm>
 #include <climits>
 #include <memory>
 
@@ -95,7 +96,8 @@ Result<void> pbkdf2(Hash hash, std::span<const uint8_t> password, std::span<cons
 }
 
 Result<uint64_t> pbkdf2_iterations(Hash hash, size_t out_size, uint64_t milliseconds) {
-  constexpr uint64_t kEnough = 50'000'000;  // nanoseconds
+  // As long as is asked for, up to a twentieth of a second.
+  const uint64_t enough = std::clamp<uint64_t>(milliseconds, 1, 50) * 1'000'000;
   const uint8_t password[16] = {};
   const uint8_t salt[32] = {};
   SecretBytes out(out_size);
@@ -103,7 +105,7 @@ Result<uint64_t> pbkdf2_iterations(Hash hash, size_t out_size, uint64_t millisec
     const uint64_t begin = thread_nanoseconds();
     TRY_VOID(pbkdf2(hash, password, salt, iterations, out.span()));
     const uint64_t taken = thread_nanoseconds() - begin;
-    if (taken >= kEnough || iterations >= (uint64_t{1} << 28)) {
+    if (taken >= enough || iterations >= (uint64_t{1} << 28)) {
       double per_millisecond =
           static_cast<double>(iterations) * 1e6 / static_cast<double>(taken == 0 ? 1 : taken);
       return static_cast<uint64_t>(per_millisecond * static_cast<double>(milliseconds));
