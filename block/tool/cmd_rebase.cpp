@@ -101,7 +101,9 @@ Async<qcow2::BackingRecord> Rebase::new_record() {
 }
 
 Async<> Rebase::change() {
-  if (args_.base_format && context_.formats.find(*args_.base_format) == nullptr) {
+  // QEMU has drivers for files themselves, which an image may record as the format of its base.
+  const bool of_files = args_.base_format == "file" || args_.base_format == "host_device";
+  if (args_.base_format && !of_files && context_.formats.find(*args_.base_format) == nullptr) {
     co_return make_error(ErrorKind::kInvalid, "Invalid format name: '{}'", *args_.base_format);
   }
   const std::string failed =
