@@ -2,6 +2,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "block/nbd_name.h"
+
 namespace calf::block {
 namespace {
 
@@ -154,7 +156,8 @@ bool is_plain_path(std::string_view name) {
 }
 
 bool is_known_protocol(std::string_view protocol) {
-  for (std::string_view known : {"blkdebug", "file", "null-aio", "null-co"}) {
+  for (std::string_view known :
+       {"blkdebug", "file", "nbd", "nbd+tcp", "nbd+unix", "null-aio", "null-co"}) {
     if (protocol == known) return true;
   }
   return false;
@@ -167,6 +170,7 @@ Result<NodeDescription> parse_protocol_name(std::string_view name) {
   if (*protocol == "file") return NodeDescription::of_file(std::string(rest));
   if (*protocol == "blkdebug") return parse_blkdebug(rest);
   if (*protocol == "null-co" || *protocol == "null-aio") return parse_null(*protocol, rest);
+  if (protocol->starts_with("nbd") && is_known_protocol(*protocol)) return parse_nbd_name(name);
   return make_error(ErrorKind::kInvalid, "Unknown protocol '{}'", *protocol);
 }
 

@@ -4,6 +4,7 @@
 //     json:{"driver": …, "file": …}   nested objects and lists, or dotted keys
 //     blkdebug:CONFIG:NAME            file.driver=blkdebug, file.config, file.image.…
 //     null-co://                      file.driver=null-co
+//     nbd:…, nbd://…, nbd+unix://…    file.driver=nbd, file.host … (nbd_name.h)
 //
 // Only words of a command line or a control channel come here, never a name out of an image.
 #pragma once

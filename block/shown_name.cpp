@@ -4,6 +4,7 @@
 #include <variant>
 
 #include "block/base/json_text.h"
+#include "block/nbd_name.h"
 #include "block/node_name.h"
 
 namespace calf::block {
@@ -114,6 +115,7 @@ std::string protocol_name(const std::string& driver, const NodeDescription& node
   if (driver == "null-co" || driver == "null-aio") {
     return members.size() == 1 ? driver + "://" : "";
   }
+  if (driver == "nbd") return nbd_uri(node);
   if (driver == "blkdebug") {
     bool simple = std::all_of(members.begin(), members.end(), [](const Member& m) {
       return m.key == "driver" || m.key == "config" || m.key == "image";

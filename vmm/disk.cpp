@@ -2,6 +2,8 @@
 
 #include "block/formats/scratch_overlay.h"
 #include "block/graph.h"
+#include "block/node_name.h"
+#include "block/shown_name.h"
 #include "block/write_through.h"
 
 namespace calf::vmm {
@@ -69,6 +71,15 @@ Async<std::unique_ptr<block::Node>> Disk::open_node(Disk* disk,
   bool read_only = config.read_only || config.media == DiskMedia::kCdrom;
   block::OpenSpec spec;
   spec.filename = config.filename;
+  if (!block::is_plain_path(config.filename)) {
+    Result<block::NodeDescription> node = block::parse_node_name(config.filename);
+    if (!node.ok()) {
+      co_return std::move(node.error())
+          .with_context(fmt::format("Could not open '{}'", config.filename));
+    }
+    spec.node = std::move(*node);
+  }
+  std::string file = spec.node ? block::file_below(*spec.node) : config.filename;
   if (!config.format.empty()) spec.format = config.format;
   spec.probing = block::Probing::kNotRaw;
   spec.writable = !read_only && !config.snapshot;
@@ -83,7 +94,7 @@ Async<std::unique_ptr<block::Node>> Disk::open_node(Disk* disk,
          co_await block::open_chain(executor, environment->formats, std::move(spec)));
   if (config.snapshot && !read_only) {
     block::ScratchOptions options;
-    options.folder = environment->scratch_directory.empty() ? block::folder_of(config.filename)
+    options.folder = environment->scratch_directory.empty() ? block::folder_of(file)
                                                             : environment->scratch_directory;
     if (environment->scratch_limit) options.limit = *environment->scratch_limit;
     CO_TRY(node,

@@ -33,6 +33,7 @@ int cmd_measure(const Context& context, int argc, char** argv);
 int cmd_refs(const Context& context, int argc, char** argv);
 int cmd_rebase(const Context& context, int argc, char** argv);
 int cmd_resize(const Context& context, int argc, char** argv);
+int cmd_serve(const Context& context, int argc, char** argv);
 int cmd_snapshot(const Context& context, int argc, char** argv);
 
 }  // namespace calf::img

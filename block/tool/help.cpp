@@ -10,7 +10,7 @@ namespace {
 constexpr const char* kNotes = R"(
 Common words:
   FILE        an image: a path (write ./a:b for a name with a colon), or with --image-opts a list
-              driver=FORMAT,file.filename=PATH
+              driver=FORMAT,file.filename=PATH; json:{...} and nbd:... are names too
   FMT         an image's format; guessed from the content if left out, which is unsafe for raw ones
   SIZE        bytes, or with a suffix k, M, G, T, P, E (powers of 1024): 64M, 1.5G
   CACHE       writeback, none (O_DIRECT), writethrough, directsync, unsafe (never syncs)
@@ -25,6 +25,8 @@ compare       -s also compares sizes and allocation
 convert       -c compresses, -B keeps a backing file below the new image, -n writes into an existing
               image, -S sets how many zero bytes make a hole (default 4k, 0: none), -m how many
               requests run at a time, -W lets them write in any order
+serve         exports FILE over NBD at --socket or --port; -w lets clients write, --persistent goes
+              on when the last has left, --shared bounds how many there are at a time
 )";
 
 }  // namespace

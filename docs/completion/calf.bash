@@ -26,11 +26,11 @@ complete -o filenames -F _calf calf
 _calf_img() {
   local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
   if [ "$COMP_CWORD" -eq 1 ]; then
-    COMPREPLY=($(compgen -W 'amend audit create info check map compare convert dd measure refs resize rebase commit snapshot bench bitmap --help --version' -- "$cur"))
+    COMPREPLY=($(compgen -W 'amend audit create info check map compare convert dd measure refs resize rebase serve commit snapshot bench bitmap --help --version' -- "$cur"))
     return
   fi
   case $prev in
-    -f | -F | -O) COMPREPLY=($(compgen -W 'luks qcow2 raw' -- "$cur")) ;;
+    -f | -F | -O) COMPREPLY=($(compgen -W 'luks qcow2 raw vmdk' -- "$cur")) ;;
     -t | -T) COMPREPLY=($(compgen -W 'writeback none writethrough directsync unsafe' -- "$cur")) ;;
     --output) COMPREPLY=($(compgen -W 'human json' -- "$cur")) ;;
     -r) COMPREPLY=($(compgen -W 'leaks all' -- "$cur")) ;;

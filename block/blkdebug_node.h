@@ -1,0 +1,39 @@
+// BlkdebugNode: passes requests on, or fails them as its rules say (blkdebug_rules.h).
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "block/blkdebug_rules.h"
+#include "block/node.h"
+
+namespace calf::block {
+
+class BlkdebugNode final : public Node {
+ public:
+  // `alignment`: that requests shall keep to, 0 for that of the node below.
+  BlkdebugNode(std::unique_ptr<Node> below, BlkdebugRules rules, uint32_t alignment);
+
+  uint64_t size() const override { return below_->size(); }
+  const Limits& limits() const override { return limits_; }
+  bool read_only() const override { return below_->read_only(); }
+  Async<> read(uint64_t offset, IoSlice to) override;
+  Async<> write(uint64_t offset, IoSlice from, WriteFlags flags) override;
+  Async<> write_zeroes(ByteRange range, ZeroFlags flags) override;
+  Async<> discard(ByteRange range) override;
+  Async<> flush() override;
+  Async<Extent> map(ByteRange range) override;
+  Async<> truncate(uint64_t size, Preallocation preallocation) override;
+  Async<> close() override;
+  const std::string& name() const override { return below_->name(); }
+  const char* format() const override { return "blkdebug"; }
+
+ private:
+  Result<void> judge(BlkdebugIo io, ByteRange range);
+
+  std::unique_ptr<Node> below_;
+  BlkdebugRules rules_;
+  Limits limits_;
+};
+
+}  // namespace calf::block

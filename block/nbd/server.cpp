@@ -1,0 +1,110 @@
+#include "block/nbd/server.h"
+
+#include <sys/socket.h>
+
+#include <cerrno>
+
+#include "block/nbd/server_connection.h"
+#include "block/nbd/server_handshake.h"
+
+namespace calf::nbd {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr std::chrono::seconds kHandshakePatience = 10s;
+constexpr std::chrono::seconds kStopPatience = 5s;
+// Before the next look, where the host has no descriptors left.
+constexpr auto kNoDescriptorPause = 100ms;
+
+bool is_shortage(const Error& error) {
+  return error.kind() == ErrorKind::kResource || error.sys_errno() == ENOBUFS;
+}
+
+}  // namespace
+
+void Server::start_timer(const ClientPointer& client, std::chrono::seconds patience) {
+  ++client->timer_number;
+  ClientPointer held = client;
+  executor_.spawn(hang_up_later(&executor_, std::move(held), patience));
+}
+
+Task<void> Server::hang_up_later(Executor* executor, ClientPointer client,
+                                 std::chrono::seconds patience) {
+  uint64_t number = client->timer_number;
+  auto when = std::chrono::steady_clock::now() + patience;
+  co_await executor->sleep_until(when);
+  if (client->timer_number == number) client->socket.shut_down();
+}
+
+void Server::end_timer(Client& client) {
+  ++client.timer_number;
+}
+
+Task<void> Server::serve(Server* self, ClientPointer client) {
+  self->start_timer(client, kHandshakePatience);
+  Result<std::optional<Session>> session = co_await negotiate(client->socket, self->exported_);
+  self->end_timer(*client);
+  Result<void> result;
+  if (!session.ok()) result = std::move(session.error());
+  if (session.ok() && *session && !self->stopping_) {
+    ServerConnection connection(self->executor_, client->socket, self->exported_, **session);
+    result = co_await connection.run();
+    self->end_timer(*client);
+  }
+  // The timer may hold the client for a while yet; the peer sees the end now.
+  client->socket.shut_down();
+  // One that goes in the middle of something is no more than that.
+  bool abused = !result.ok() && result.error().kind() == ErrorKind::kInvalid;
+  if (abused && self->options_.message) self->options_.message(result.error().message());
+  self->clients_.remove(client);
+  if (self->clients_.empty() && !self->options_.persistent) self->stop();
+  self->changed_.wake_all();
+}
+
+void Server::stop() {
+  if (stopping_) return;
+  stopping_ = true;
+  ::shutdown(listening_.get(), SHUT_RDWR);
+  for (const ClientPointer& client : clients_) {
+    client->socket.stop_reading();
+    start_timer(client, kStopPatience);
+  }
+  changed_.wake_all();
+}
+
+Async<> Server::run(Fd listening) {
+  listening_ = std::move(listening);
+  Result<void> result;
+  while (!stopping_) {
+    if (clients_.size() >= options_.max_clients) {
+      co_await changed_.wait();
+      continue;
+    }
+    Result<StreamSocket> socket = co_await accept_on(executor_, listening_.get());
+    if (stopping_) break;
+    if (!socket.ok() && is_shortage(socket.error())) {
+      auto when = std::chrono::steady_clock::now() + kNoDescriptorPause;
+      co_await executor_.sleep_until(when);
+      continue;
+    }
+    if (!socket.ok()) {
+      result = std::move(socket.error());
+      break;
+    }
+    Client fresh{std::move(*socket), 0};
+    auto client = std::make_shared<Client>(std::move(fresh));
+    clients_.push_back(client);
+    executor_.spawn(serve(this, std::move(client)));
+  }
+  stop();
+  while (!clients_.empty())
+    co_await changed_.wait();
+  if (exported_.writable) {
+    Result<void> flushed = co_await exported_.node->flush();
+    if (result.ok()) result = std::move(flushed);
+  }
+  co_return result;
+}
+
+}  // namespace calf::nbd

@@ -1,0 +1,67 @@
+// ServerConnection: the requests of one client, after the handshake.
+//
+//     socket ── read request ──┬── spawn: node.read/write/… ── reply ──> socket
+//                              └── spawn: …                  (one reply at a time)
+//
+// The client is not trusted: what it may have in flight is bounded in number and bytes, every range
+// is checked, and what breaks the protocol ends the connection, nothing else.
+#pragma once
+
+#include <vector>
+
+#include "block/io/stream_socket.h"
+#include "block/io/sync.h"
+#include "block/nbd/export.h"
+#include "block/nbd/protocol.h"
+#include "block/nbd/server_handshake.h"
+
+namespace calf::nbd {
+
+class ServerConnection {
+ public:
+  // All of them outlive the connection.
+  ServerConnection(Executor& executor, StreamSocket& socket, const Export& exported,
+                   Session session)
+      : executor_(executor),
+        socket_(socket),
+        exported_(exported),
+        session_(session),
+        reply_lock_(executor),
+        changed_(executor) {}
+
+  // Until the client leaves; every request has been answered then.
+  Async<> run();
+
+ private:
+  struct Job {
+    Command command = Command::kRead;
+    uint16_t flags = 0;
+    uint64_t cookie = 0;
+    ByteRange range;
+    std::vector<uint8_t> payload;
+  };
+
+  Async<bool> next(Job* job);
+  Task<void> reserve(uint64_t bytes);
+  static Task<void> handle(ServerConnection* self, Job job);
+  Result<void> check(const Job& job) const;
+  Async<> perform(Job& job);
+  Async<> read(const Job& job);
+  Async<> read_chunks(const Job& job, std::span<uint8_t> room);
+  Async<> block_status(const Job& job);
+  Async<> reply_error(const Job& job, Error error);
+  Async<> reply_done(const Job& job, std::span<const uint8_t> data);
+  Async<> reply_chunk(const Job& job, ChunkType type, bool done, std::vector<uint8_t> head,
+                      std::span<const uint8_t> data);
+
+  Executor& executor_;
+  StreamSocket& socket_;
+  const Export& exported_;
+  Session session_;
+  AsyncMutex reply_lock_;
+  WaitQueue changed_;
+  unsigned in_flight_ = 0;
+  uint64_t bytes_in_flight_ = 0;
+};
+
+}  // namespace calf::nbd
