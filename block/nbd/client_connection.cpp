@@ -88,6 +88,8 @@ Async<> ClientConnection::read(uint64_t offset, IoSlice to) {
   pending.request.offset = offset;
   pending.request.length = static_cast<uint32_t>(to.size());
   pending.to = to;
+  // A server may send one part twice and another never: what our memory held is nobody's.
+  if (info_.structured) to.fill(0);
   IoSlice nothing;
   co_return co_await exchange(&pending, nothing);
 }
