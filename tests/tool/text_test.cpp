@@ -96,7 +96,7 @@ TEST(CreateOptionsTest, FormattingHasTheOrderOfTheTable) {
   EXPECT_EQ(options->formatting("qcow2"),
             " cluster_size=4096 extended_l2=off compression_type=zlib size=1048576 "
             "backing_file=a,,b lazy_refcounts=off refcount_bits=16");
-  EXPECT_EQ(options->for_qcow2()->cluster_size, 4096);
+  EXPECT_EQ(options->for_qcow2(crypto::SecretStore())->cluster_size, 4096);
   auto unknown = CreateOptions::parse("raw", *list);
   ASSERT_FALSE(unknown.ok());
   EXPECT_EQ(unknown.error().message(), "Invalid parameter 'refcount_bits'");
