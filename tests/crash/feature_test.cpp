@@ -122,7 +122,6 @@ TEST_F(SubclusterCut, Compressed) {
 
 // ---- Bitmaps ----
 
-constexpr uint64_t kGranularity = 4096;
 
 class BitmapCut : public test::ImageTest {
  protected:
