@@ -396,7 +396,8 @@ Async<> Image::change_keys(const crypto::LuksKeyChange& change) {
 
 Async<> Image::close() {
   Result<void> done;
-  if (state_->options.writable && state_->parts && !state_->left_behind && !state_->health.poisoned()) {
+  if (state_->options.writable && state_->parts && !state_->left_behind &&
+      !state_->health.poisoned()) {
     if (!state_->options.for_check) {
       done = co_await state_->bitmaps.store();
       Result<void> finished = co_await state_->parts->write_back.finish();

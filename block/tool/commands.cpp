@@ -44,7 +44,8 @@ constexpr Command kCommands[] = {
     {"resize", "[--image-opts] [-f FMT] [--preallocation=MODE] [-q] [--shrink] FILE [+|-]SIZE",
      cmd_resize},
     {"serve",
-     "[--image-opts] [-f FMT] [-t CACHE] [-U] [-q] [-w] (--socket PATH | --port N [--bind ADDRESS]) "
+     "[--image-opts] [-f FMT] [-t CACHE] [-U] [-q] [-w] (--socket PATH | --port N [--bind "
+     "ADDRESS]) "
      "[--export-name NAME] [--shared N] [--persistent] FILE",
      cmd_serve},
     {"snapshot", "[--image-opts] [-U] [-q] [-l | -a NAME | -c NAME | -d NAME] FILE", cmd_snapshot},

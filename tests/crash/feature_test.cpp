@@ -122,7 +122,6 @@ TEST_F(SubclusterCut, Compressed) {
 
 // ---- Bitmaps ----
 
-
 class BitmapCut : public test::ImageTest {
  protected:
   void SetUp() override {
