@@ -69,6 +69,7 @@ constexpr const char* kEat = "!eat";
   if (words[0] == kCrash) std::abort();
   if (words[0] == kEat) {
     std::vector<uint8_t> meal(2 * kMemory, 1);
+    asm volatile("" : : "r"(meal.data()) : "memory");  // or clang sees that nobody needs it
     _exit(meal.back() == 1 ? 0 : 1);
   }
   auto executor = Executor::create();
