@@ -96,8 +96,8 @@ Result<SecretBytes> decrypt(std::span<const uint8_t> cipher_text, std::span<cons
     return make_error(ErrorKind::kInvalid,
                       "The secret could not be decrypted: wrong key or damaged data");
   }
-  return SecretBytes::copy_of(
-      std::span<const uint8_t>(out.span()).first(static_cast<size_t>(first + last)));
+  return SecretBytes::copy_of(std::span<const uint8_t>(out.span())
+                                  .first(static_cast<size_t>(first) + static_cast<size_t>(last)));
 }
 
 // No overlong forms, surrogates or numbers beyond Unicode; no NUL.

@@ -21,6 +21,8 @@ struct Export {
   block::Node* node = nullptr;
   std::string name;
   bool writable = false;
+  // A client may come several times: one that is told so and turned away would wait for ever.
+  bool multi_conn = false;
   // The longest prefix of a range (not empty, inside the disk) with one state.
   std::function<Async<BlockState>(ByteRange)> state;
 

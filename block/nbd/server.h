@@ -30,7 +30,9 @@ class Server {
       : executor_(executor),
         exported_(std::move(exported)),
         options_(std::move(options)),
-        changed_(executor) {}
+        changed_(executor) {
+    exported_.multi_conn = options_.max_clients > 1;
+  }
 
   Async<> run(Fd listening);
   // Takes no more clients and no more requests; run() ends when those at work are answered, or

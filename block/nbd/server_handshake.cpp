@@ -217,7 +217,8 @@ Async<std::optional<Session>> Negotiation::run() {
 }  // namespace
 
 uint16_t Export::flags() const {
-  uint16_t flags = kHasFlags | kSendFlush | kSendFua | kSendDf | kCanMultiConn;
+  uint16_t flags = kHasFlags | kSendFlush | kSendFua | kSendDf;
+  if (multi_conn) flags |= kCanMultiConn;
   flags |= writable ? kSendTrim | kSendWriteZeroes : kReadOnly;
   return flags;
 }

@@ -14,6 +14,7 @@ namespace {
 struct Arguments {
   ImageArguments image;
   bool json = false;
+  bool force_share = false;
   bool chain = false;
 };
 
@@ -40,9 +41,7 @@ Result<ImageDescription> look_at(const Context& context, block::OpenSpec spec,
 Result<std::vector<ImageDescription>> collect(const Context& context, const Arguments& args) {
   std::vector<ImageDescription> images;
   TRY(block::OpenSpec spec, open_spec(context, args.image));
-  // Nothing but headers is read, so the image of a running guest may be looked at too: -U is what
-  // info always does. qemu-img asks for it.
-  spec.force_share = true;
+  spec.force_share |= args.force_share;
   // The names that were opened; the same twice is a loop. Different names of one file end at the
   // cap.
   std::vector<std::string> seen;
@@ -113,7 +112,8 @@ int cmd_info(const Context& context, int argc, char** argv) {
                                         case 'f':
                                           args.image.format = value;
                                           break;
-                                        case 'U':  // see collect()
+                                        case 'U':
+                                          args.force_share = true;
                                           break;
                                         case kOutput:
                                           output = value;

@@ -62,7 +62,10 @@ class StopSignals {
   }
   static Task<void> watch(StopSignals* self, nbd::Server* server) {
     self->watching_ = true;
-    int64_t events = co_await *self->arrived_;
+    // Through a pointer: g++ 12 awaits a copy of what a call gives by reference, and a copy cannot
+    // be cancelled.
+    Executor::IoAwaiter* arrived = &*self->arrived_;
+    int64_t events = co_await *arrived;
     if (events > 0) server->stop();
     self->watching_ = false;
   }

@@ -64,8 +64,14 @@ for options in "" cipher-alg=aes-128 cipher-alg=aes-192 cipher-alg=aes-256,ciphe
   run "$calf" convert "${secrets[@]}" -f raw -O luks -o "$o" source.raw t.luks
   both_agree luks s t.luks
   run cryptsetup luksDump t.luks
-  cryptsetup open --test-passphrase --type luks1 t.luks <<<letmein >log 2>&1 ||
-    fail "cryptsetup does not open our volume ($options): $(cat log)"
+  # Where the kernel lacks a cipher for user space, cryptsetup asks device-mapper, which may be missing too.
+  cryptsetup open --test-passphrase --type luks1 t.luks <<<letmein >log 2>&1 || {
+    if grep -q device-mapper log; then
+      echo "SKIPPED: cryptsetup cannot try $options on this host: $(cat log)"
+    else
+      fail "cryptsetup does not open our volume ($options): $(cat log)"
+    fi
+  }
   rm -f t.luks
   qemu convert "${secrets[@]}" -f raw -O luks -o "$o" source.raw t.luks
   both_agree luks s t.luks

@@ -54,7 +54,7 @@ qemu-img convert -O raw top.qcow2 expected
 uri="nbd+unix:///disk?socket=$work/s"
 
 # ---- our server, their clients ----
-serve --socket "$work/s" --export-name disk --persistent --shared 4 top.qcow2
+serve --socket "$work/s" --export-name disk --persistent --shared 8 top.qcow2
 check 'nbdinfo' nbdinfo "$uri"
 nbdinfo --json "$uri" | grep -q '"export-size": 4194304' || fail 'the size of the export'
 nbdinfo --json "$uri" | grep -q '"is_read_only": true' || fail 'read-only'
