@@ -13,18 +13,17 @@ bool CpuAssist::host_is_pvm() {
          !loaded("/sys/module/kvm_amd");
 }
 
-CpuAssist::CpuAssist(std::vector<kvm::Vcpu>& vcpus, const devices::GuestMemory& memory,
-                     bool bridging)
-    : memory_(memory), bridging_(bridging) {
+CpuAssist::CpuAssist(std::vector<kvm::Vcpu>& vcpus, const devices::GuestMemory& memory, bool pvm)
+    : memory_(memory), pvm_(pvm) {
   for (kvm::Vcpu& vcpu : vcpus)
-    per_vcpu_.push_back(std::make_unique<PerVcpu>(vcpu, memory));
+    per_vcpu_.push_back(std::make_unique<PerVcpu>(vcpu, memory, pvm));
 }
 
 Result<std::unique_ptr<CpuAssist>> CpuAssist::create(kvm::Vm& vm, std::vector<kvm::Vcpu>& vcpus,
                                                      const devices::GuestMemory& memory) {
-  bool bridging = host_is_pvm();
-  if (bridging) TRY_VOID(vm.exit_on_msr_writes(insn::kMsrStar, insn::kMsrSyscallMask));
-  return std::unique_ptr<CpuAssist>(new CpuAssist(vcpus, memory, bridging));
+  bool pvm = host_is_pvm();
+  if (pvm) TRY_VOID(vm.exit_on_msr_writes(insn::kMsrStar, insn::kMsrSyscallMask));
+  return std::unique_ptr<CpuAssist>(new CpuAssist(vcpus, memory, pvm));
 }
 
 Result<ExitHandler::Verdict> CpuAssist::handle(kvm::Vcpu& vcpu, unsigned index) {
@@ -50,7 +49,7 @@ Result<ExitHandler::Verdict> CpuAssist::handle_emulation(kvm::Vcpu& vcpu, unsign
   }
   // Not each time: reading the registers again costs as much as a cheap completion.
   constexpr uint64_t kRefreshInterval = 16;
-  if (bridging_ && ++own.completions % kRefreshInterval == 0) TRY_VOID(own.bridge.refresh());
+  if (pvm_ && ++own.completions % kRefreshInterval == 0) TRY_VOID(own.bridge.refresh());
   return Verdict::kResume;
 }
 

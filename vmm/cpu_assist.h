@@ -32,20 +32,20 @@ class CpuAssist final : public ExitHandler {
 
  private:
   struct PerVcpu {
-    PerVcpu(kvm::Vcpu& vcpu, const devices::GuestMemory& memory)
-        : cpu(vcpu), bridge(cpu, cpu, memory) {}
+    PerVcpu(kvm::Vcpu& vcpu, const devices::GuestMemory& memory, bool pvm)
+        : cpu(vcpu, pvm), bridge(cpu, cpu, memory) {}
     KvmCpuAccess cpu;
     insn::SyscallBridge bridge;
     uint64_t completions = 0;
   };
 
-  CpuAssist(std::vector<kvm::Vcpu>& vcpus, const devices::GuestMemory& memory, bool bridging);
+  CpuAssist(std::vector<kvm::Vcpu>& vcpus, const devices::GuestMemory& memory, bool pvm);
   Result<Verdict> handle_emulation(kvm::Vcpu& vcpu, unsigned index);
   Result<Verdict> handle_debug(kvm::Vcpu& vcpu, unsigned index);
   Result<Verdict> handle_wrmsr(kvm::Vcpu& vcpu, unsigned index);
 
   const devices::GuestMemory& memory_;
-  const bool bridging_;
+  const bool pvm_;  // SYSCALL is bridged
   std::vector<std::unique_ptr<PerVcpu>> per_vcpu_;
 };
 

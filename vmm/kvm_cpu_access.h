@@ -9,8 +9,8 @@ namespace calf::vmm {
 
 class KvmCpuAccess final : public insn::CpuAccess, public insn::DebugControl {
  public:
-  // The vCPU outlives this object.
-  explicit KvmCpuAccess(kvm::Vcpu& vcpu) : vcpu_(vcpu) {}
+  // The vCPU outlives this object. `pvm`: the host's KVM is kvm_pvm.
+  KvmCpuAccess(kvm::Vcpu& vcpu, bool pvm) : vcpu_(vcpu), pvm_(pvm) {}
 
   Result<insn::Registers> registers() override;
   Result<void> set_registers(const insn::Registers& registers) override;
@@ -23,6 +23,7 @@ class KvmCpuAccess final : public insn::CpuAccess, public insn::DebugControl {
   Result<uint64_t> xcr0() override;
   Result<void> set_xcr0(uint64_t value) override;
   insn::CpuidLeaf cpuid(uint32_t leaf, uint32_t subleaf) override;
+  bool frames_ignore_ss_base() const override { return pvm_; }
   Result<void> inject(const insn::Exception& exception) override;
   Result<void> inject_software_interrupt(uint8_t vector) override;
 
@@ -32,6 +33,7 @@ class KvmCpuAccess final : public insn::CpuAccess, public insn::DebugControl {
 
  private:
   kvm::Vcpu& vcpu_;
+  const bool pvm_;
 };
 
 }  // namespace calf::vmm

@@ -18,9 +18,18 @@ class Loaders(GuestTest):
         guest.type("halt\r")
         guest.wait(0)
 
-    def test_ipxe_reaches_its_banner(self):
+    def test_ipxe_takes_a_command_and_gives_the_machine_back(self):
+        """iPXE takes interrupts in protected mode with a based stack segment, and ends by INT 18h."""
         guest = self.start("-m", "128", "-kernel", IPXE)
         guest.expect("Open Source Network Boot Firmware")
+        guest.expect("Press Ctrl-B")
+        guest.type("\x02")
+        guest.expect("iPXE>")
+        guest.type("echo calf-${platform}\r")
+        guest.expect("calf-pcbios")
+        guest.type("exit\r")
+        guest.expect("There is nothing to boot from")
+        guest.wait(1)
 
 
 if __name__ == "__main__":

@@ -154,6 +154,9 @@ class CpuAccess {
   virtual Result<void> set_xcr0(uint64_t value) = 0;
   // What the guest sees of the processor.
   virtual CpuidLeaf cpuid(uint32_t leaf, uint32_t subleaf) = 0;
+  // Whether the host pushes the frames of interrupts and exceptions at linear address ESP, without
+  // the base of SS (kvm_pvm does, in protected mode; a processor does not).
+  virtual bool frames_ignore_ss_base() const { return false; }
   // Delivered before the next instruction. Registers are set before.
   virtual Result<void> inject(const Exception& exception) = 0;
   // As INT n does, gate already checked.

@@ -18,25 +18,40 @@ class StackReader {
   }
   Step<uint64_t> pop() {
     unsigned bytes = e_.size();
-    TRY(uint64_t linear, e_.linear_address(SegmentName::kSs, offset_, bytes));
+    TRY(uint64_t linear, address(bytes));
     TRY(uint64_t value, e_.read_memory(linear, bytes));
     offset_ = (offset_ + bytes) & mask_;
     return value;
   }
+  // The same stack pointer, as if the segment began at linear address 0.
+  void ignore_base() { ignore_base_ = true; }
   // The stack pointer behind what was popped; bits beyond the stack's width stay.
   uint64_t pointer() const { return (e_.registers.general[kRsp] & ~mask_) | offset_; }
 
  private:
+  Step<uint64_t> address(unsigned bytes) const {
+    if (ignore_base_) return offset_;
+    return e_.linear_address(SegmentName::kSs, offset_, bytes);
+  }
+
   Execution& e_;
   uint64_t mask_;
   uint64_t offset_;
+  bool ignore_base_ = false;
 };
 
-struct Target {
+struct Frame {
   uint64_t rip;
   uint16_t cs;
   uint64_t flags;
 };
+
+Step<Frame> pop_frame(StackReader& stack) {
+  TRY(uint64_t rip, stack.pop());
+  TRY(uint64_t cs, stack.pop());
+  TRY(uint64_t flags, stack.pop());
+  return Frame{rip, static_cast<uint16_t>(cs), flags};
+}
 
 Step<Descriptor> return_code_segment(Execution& e, uint16_t selector) {
   uint8_t rpl = selector & kRplMask;
@@ -58,6 +73,33 @@ Step<Descriptor> return_stack_segment(Execution& e, uint16_t selector, uint8_t r
   if ((selector & kRplMask) != rpl || found->dpl() != rpl) return refused;
   if (!found->present()) return stack_fault(selector_error(selector));
   return *found;
+}
+
+// Whether a processor could have pushed this when it was interrupted at the level of now.
+bool looks_like_a_frame(Execution& e, const Step<Frame>& frame) {
+  constexpr uint64_t kAlwaysSet = 1 << 1;
+  constexpr uint64_t kPossible = kArithmetic | kTrap | kInterruptEnable | kDirection | kIopl |
+                                 kResume | kAlignmentCheck | kId | kAlwaysSet;
+  if (!frame || (frame->flags & ~kPossible) != 0 || (frame->flags & kAlwaysSet) == 0) return false;
+  if ((frame->cs & kRplMask) != e.cpl()) return false;
+  auto cs = return_code_segment(e, frame->cs);
+  return cs && frame->rip <= cs->limit();
+}
+
+// Where the frame lies. A host that ignores the base of SS when it pushes one (iPXE runs with a
+// base) makes that a question: the stack is asked first, for the guest may have built the frame
+// itself.
+StackReader frame_on_stack(Execution& e) {
+  StackReader stack(e);
+  if (!e.cpu().frames_ignore_ss_base() || e.system.segment(SegmentName::kSs).base == 0)
+    return stack;
+  StackReader flat = stack;
+  flat.ignore_base();
+  StackReader peek = stack;
+  StackReader flat_peek = flat;
+  if (looks_like_a_frame(e, pop_frame(peek)) || !looks_like_a_frame(e, pop_frame(flat_peek)))
+    return stack;
+  return flat;
 }
 
 uint64_t flags_that_may_change(const Execution& e) {
@@ -117,14 +159,12 @@ Step<void> iret(Execution& e) {
   if (e.insn().mode == CodeMode::k64) return NotKnown{"iret in 64-bit mode"};
   if ((e.registers.rflags & kNestedTask) != 0) return NotKnown{"iret from a nested task"};
 
-  StackReader stack(e);
-  TRY(uint64_t rip, stack.pop());
-  TRY(uint64_t cs_value, stack.pop());
-  TRY(uint64_t flags, stack.pop());
+  StackReader stack = frame_on_stack(e);
+  TRY(Frame frame, pop_frame(stack));
+  auto [rip, cs_selector, flags] = frame;
   if ((flags & kVirtual8086) != 0 && e.cpl() == 0 && e.size() == 4) {
     return NotKnown{"iret to virtual-8086 mode"};
   }
-  auto cs_selector = static_cast<uint16_t>(cs_value);
   uint8_t new_cpl = cs_selector & kRplMask;
   TRY(Descriptor cs, return_code_segment(e, cs_selector));
   if (!cs.long_mode() && rip > cs.limit()) return general_protection();

@@ -494,5 +494,37 @@ TEST_F(CompleterTest, IretAtOuterLevelKeepsTheInterruptFlag) {
   EXPECT_EQ(cpu_.regs.rflags, 2u) << "neither IF nor IOPL";
 }
 
+// kvm_pvm pushes frames at linear ESP. The stack of this guest begins at 0x20000.
+TEST_F(CompleterTest, IretFindsAFrameThatTheHostPushedWithoutTheBaseOfSs) {
+  auto push = [&](uint64_t at, uint32_t rip, uint32_t cs, uint32_t flags) {
+    cpu_.poke<uint32_t>(at, rip);
+    cpu_.poke<uint32_t>(at + 4, cs);
+    cpu_.poke<uint32_t>(at + 8, flags);
+  };
+  auto run = [&] {
+    cpu_.enter_protected(true);
+    cpu_.load(SegmentName::kSs, FakeCpu::kData16);
+    cpu_.regs.rip = 0x40;
+    cpu_.regs.rflags = 2;
+    cpu_.regs.general[kRsp] = 0x700;
+    return std::holds_alternative<Completed>(cpu_.run({0xcf})) && !cpu_.injected;
+  };
+  push(0x700, 0x1111, FakeCpu::kCode32, 0x246);
+  push(0x20700, 0x569ae, 0x34, 0x837d7);  // what happened to lie on the stack
+  cpu_.ignore_ss_base = true;
+  ASSERT_TRUE(run());
+  EXPECT_EQ(cpu_.regs.rip, 0x1111u);
+  EXPECT_EQ(cpu_.regs.general[kRsp], 0x70cu);
+  EXPECT_EQ(cpu_.regs.rflags, 0x246u);
+
+  push(0x20700, 0x2222, FakeCpu::kCode32, 0x202);  // a frame that the guest built itself
+  ASSERT_TRUE(run());
+  EXPECT_EQ(cpu_.regs.rip, 0x2222u);
+
+  push(0x20700, 0x569ae, 0x34, 0x837d7);
+  cpu_.ignore_ss_base = false;  // a processor that does as it should
+  EXPECT_FALSE(run());
+}
+
 }  // namespace
 }  // namespace calf::insn

@@ -146,6 +146,7 @@ class FakeCpu final : public CpuAccess {
     if (subleaf == 6) return {512, 1152, 0, 0};
     return {};
   }
+  bool frames_ignore_ss_base() const override { return ignore_ss_base; }
   Result<void> inject(const Exception& exception) override {
     injected = exception;
     return {};
@@ -160,6 +161,7 @@ class FakeCpu final : public CpuAccess {
   std::map<uint32_t, uint64_t> msrs;
   XsaveState xsave_state;
   uint64_t xcr0_value = 0x67;
+  bool ignore_ss_base = false;
   std::optional<Exception> injected;
   std::optional<uint8_t> software_interrupt;
 
