@@ -24,21 +24,26 @@ bool is_shortage(const Error& error) {
 }  // namespace
 
 void Server::start_timer(const ClientPointer& client, std::chrono::seconds patience) {
-  ++client->timer_number;
+  end_timer(*client);
+  ++timers_;
   ClientPointer held = client;
-  executor_.spawn(hang_up_later(&executor_, std::move(held), patience));
+  executor_.spawn(hang_up_later(this, std::move(held), patience));
 }
 
-Task<void> Server::hang_up_later(Executor* executor, ClientPointer client,
+Task<void> Server::hang_up_later(Server* self, ClientPointer client,
                                  std::chrono::seconds patience) {
-  uint64_t number = client->timer_number;
-  auto when = std::chrono::steady_clock::now() + patience;
-  co_await executor->sleep_until(when);
-  if (client->timer_number == number) client->socket.shut_down();
+  auto sleep = self->executor_.sleep_until(std::chrono::steady_clock::now() + patience);
+  client->timer = &sleep.op;
+  int64_t woken = co_await sleep;
+  if (client->timer == &sleep.op) client->timer = nullptr;
+  if (woken != -ECANCELED) client->socket.shut_down();
+  --self->timers_;
+  self->changed_.wake_all();
 }
 
 void Server::end_timer(Client& client) {
-  ++client.timer_number;
+  if (client.timer != nullptr) executor_.cancel(*client.timer);
+  client.timer = nullptr;
 }
 
 Task<void> Server::serve(Server* self, ClientPointer client) {
@@ -52,7 +57,7 @@ Task<void> Server::serve(Server* self, ClientPointer client) {
     result = co_await connection.run();
     self->end_timer(*client);
   }
-  // The timer may hold the client for a while yet; the peer sees the end now.
+  // A timer that is ending holds the client for a moment yet; the peer sees the end now.
   client->socket.shut_down();
   // One that goes in the middle of something is no more than that.
   bool abused = !result.ok() && result.error().kind() == ErrorKind::kInvalid;
@@ -92,13 +97,13 @@ Async<> Server::run(Fd listening) {
       result = std::move(socket.error());
       break;
     }
-    Client fresh{std::move(*socket), 0};
+    Client fresh{std::move(*socket), nullptr};
     auto client = std::make_shared<Client>(std::move(fresh));
     clients_.push_back(client);
     executor_.spawn(serve(this, std::move(client)));
   }
   stop();
-  while (!clients_.empty())
+  while (!clients_.empty() || timers_ != 0)
     co_await changed_.wait();
   if (exported_.writable) {
     Result<void> flushed = co_await exported_.node->flush();

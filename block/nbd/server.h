@@ -42,16 +42,15 @@ class Server {
  private:
   struct Client {
     StreamSocket socket;
-    // Its timer runs out while the client has not finished the handshake, or when the server stops.
-    // Counts up with each timer: one that finds another number is no longer wanted.
-    uint64_t timer_number = 0;
+    // The sleep after which its socket is shut down: while the client has not finished the
+    // handshake, and when the server stops. Null: none.
+    IoOp* timer = nullptr;
   };
 
   using ClientPointer = std::shared_ptr<Client>;
 
   static Task<void> serve(Server* self, ClientPointer client);
-  // Holds the client, not the server: nobody waits for it.
-  static Task<void> hang_up_later(Executor* executor, ClientPointer client,
+  static Task<void> hang_up_later(Server* self, ClientPointer client,
                                   std::chrono::seconds patience);
   void start_timer(const ClientPointer& client, std::chrono::seconds patience);
   void end_timer(Client& client);
@@ -62,6 +61,7 @@ class Server {
   WaitQueue changed_;
   Fd listening_;
   std::list<ClientPointer> clients_;
+  unsigned timers_ = 0;  // run() waits for them
   bool stopping_ = false;
 };
 
