@@ -1,6 +1,7 @@
 // The client's side of the handshake: fixed newstyle.
 #pragma once
 
+#include <optional>
 #include <string>
 
 #include "block/io/stream_socket.h"
@@ -16,8 +17,9 @@ struct ExportInfo {
   uint32_t min_block = 1;
   uint32_t max_block = kMaxPayload;
   bool structured = false;
-  // The id under which block states come; 0 if the server tells none.
-  uint32_t context = 0;
+  // The id under which block states come (0 is one too: qemu-nbd uses it); none: the server tells
+  // none.
+  std::optional<uint32_t> context;
 
   bool has(uint16_t flag) const { return (flags & flag) != 0; }
 };

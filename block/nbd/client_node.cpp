@@ -29,7 +29,7 @@ Async<std::unique_ptr<ClientNode>> ClientNode::open(Executor& executor, ClientOp
          co_await ClientConnection::open(executor, std::move(address), std::move(name),
                                          std::move(context)));
   bool refused = options.writable && connection->info().has(kReadOnly);
-  bool no_bitmap = options.context != kAllocationContext && connection->info().context == 0;
+  bool no_bitmap = options.context != kAllocationContext && !connection->info().context;
   std::unique_ptr<ClientNode> node(new ClientNode(std::move(connection), std::move(options)));
   if (refused || no_bitmap) {
     Result<void> ignored = co_await node->close();
@@ -125,7 +125,7 @@ Async<block::Extent> ClientNode::map(ByteRange range) {
   extent.data = true;
   extent.host_offset = range.offset;
   extent.host_file = &name_;
-  if (connection_->info().context == 0) co_return extent;
+  if (!connection_->info().context) co_return extent;
   range.length = std::min(range.length, kMaxCommand);
   CO_TRY(StatusExtent status, co_await connection_->block_status(range));
   extent.range.length = std::min<uint64_t>(range.length, status.length);

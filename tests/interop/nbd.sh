@@ -121,4 +121,13 @@ check 'converting to qemu-nbd' "$calf" convert -n -f raw -O raw expected "nbd+un
 for _ in $(seq 100); do [ -e pid2 ] && kill -0 "$(cat pid2)" 2>/dev/null || break; sleep 0.1; done
 check 'what qemu-nbd wrote is clean' qemu-img check -q theirs.qcow2
 check 'what qemu-nbd wrote' qemu-img compare -f raw -F qcow2 expected theirs.qcow2
+
+# qemu-nbd tells block states under id 0.
+qemu-nbd --fork -t -k "$work/s3" -f qcow2 -r --pid-file=pid3 image.qcow2 || fail 'qemu-nbd'
+for tool in qemu-img "$calf"; do
+  "$tool" map --output=json -f raw "nbd+unix:///?socket=$work/s3" >"$(basename "$tool").map"
+done
+kill "$(cat pid3)"
+cmp qemu-img.map "$(basename "$calf").map" || fail 'the map of what qemu-nbd exports'
+grep -q '"zero": true' qemu-img.map || fail 'the map shows no hole'
 exit $failed
