@@ -135,6 +135,7 @@ std::string nbd_uri(const NodeDescription& node) {
   std::string host = node.text("host").value_or(node.text("server.host").value_or(""));
   if (host.empty()) return "";
   std::string port = node.text("port").value_or(node.text("server.port").value_or(kNbdDefaultPort));
+  if (host.find(':') != std::string::npos && host[0] != '[') host = "[" + host + "]";
   return fmt::format("nbd://{}:{}{}{}", host, port, name.empty() ? "" : "/", name);
 }
 

@@ -1,7 +1,6 @@
 #include "block/io/stream_socket.h"
 
 #include <fcntl.h>
-#include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -15,6 +14,8 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+
+#include "block/io/host_name.h"
 
 namespace calf {
 namespace {
@@ -33,64 +34,57 @@ Result<sockaddr_un> local_address(const std::string& path) {
   return address;
 }
 
-using AddressList = std::unique_ptr<addrinfo, void (*)(addrinfo*)>;
-
-Result<AddressList> resolve(const SocketAddress& address, int flags) {
-  addrinfo hints{};
-  hints.ai_family = AF_UNSPEC;
-  hints.ai_socktype = SOCK_STREAM;
-  hints.ai_flags = flags;
-  addrinfo* found = nullptr;
-  const char* host = address.host.empty() ? nullptr : address.host.c_str();
-  int r = ::getaddrinfo(host, address.port.c_str(), &hints, &found);
-  if (r != 0) {
-    return make_error(ErrorKind::kNotFound, "address resolution failed for {}: {}", address.text(),
-                      ::gai_strerror(r));
+// What an address stands for, best first; never none. Waits.
+Result<std::vector<SystemAddress>> resolve(const SocketAddress& address, NoHost no_host) {
+  if (address.is_local()) {
+    TRY(sockaddr_un local, local_address(address.path));
+    return std::vector{SystemAddress(&local, sizeof local)};
   }
-  return AddressList(found, ::freeaddrinfo);
+  NameSearch search;
+  search.no_host = no_host;
+  return find_host(address.host, address.port, search);
 }
 
-// On a worker thread: waits.
-Result<Fd> connect_one(int family, const sockaddr* address, socklen_t size) {
-  Fd fd(::socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0));
+Result<Fd> connect_one(const SystemAddress& address) {
+  Fd fd(::socket(address.family(), SOCK_STREAM | SOCK_CLOEXEC, 0));
   if (!fd.valid()) return Error::from_errno(errno);
   timeval limit{.tv_sec = kConnectSeconds, .tv_usec = 0};
   ::setsockopt(fd.get(), SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
-  if (::connect(fd.get(), address, size) != 0) {
+  if (::connect(fd.get(), address.get(), address.size()) != 0) {
     return Error::from_errno(errno == EINPROGRESS ? ETIMEDOUT : errno);
   }
   return fd;
 }
 
+// On a worker thread: waits.
 Result<Fd> connect_any(const SocketAddress& address) {
-  if (address.is_local()) {
-    TRY(sockaddr_un local, local_address(address.path));
-    return connect_one(AF_UNIX, reinterpret_cast<sockaddr*>(&local), sizeof local);
+  TRY(std::vector<SystemAddress> list, resolve(address, NoHost::kThisHost));
+  Result<Fd> fd = Error::from_errno(EADDRNOTAVAIL);
+  for (const SystemAddress& one : list) {
+    fd = connect_one(one);
+    if (fd.ok()) return fd;
   }
-  TRY(AddressList list, resolve(address, AI_ADDRCONFIG));
-  Result<Fd> last = Error::from_errno(EADDRNOTAVAIL);
-  for (addrinfo* one = list.get(); one != nullptr; one = one->ai_next) {
-    last = connect_one(one->ai_family, one->ai_addr, one->ai_addrlen);
-    if (last.ok()) break;
-  }
-  return last;
+  return std::move(fd.error())
+      .with_context(fmt::format("Failed to connect to '{}'", address.text()));
 }
 
 // A socket file that nobody listens on any more stands in the way of bind().
-void remove_stale_socket(const std::string& path, const sockaddr_un& address) {
+void remove_stale_socket(const std::string& path, const SystemAddress& address) {
   struct stat st {};
   if (::lstat(path.c_str(), &st) != 0 || !S_ISSOCK(st.st_mode)) return;
   Fd probe(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  int r = ::connect(probe.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address);
+  int r = ::connect(probe.get(), address.get(), address.size());
   if (r != 0 && errno == ECONNREFUSED) ::unlink(path.c_str());
 }
 
-Result<Fd> bind_one(int family, const sockaddr* address, socklen_t size) {
-  Fd fd(::socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+Result<Fd> bind_one(const SystemAddress& address) {
+  Fd fd(::socket(address.family(), SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!fd.valid()) return Error::from_errno(errno);
   int on = 1;
-  if (family != AF_UNIX) ::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-  if (::bind(fd.get(), address, size) != 0 || ::listen(fd.get(), kBacklog) != 0) {
+  if (address.family() != AF_UNIX) {
+    ::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+  }
+  if (::bind(fd.get(), address.get(), address.size()) != 0 || ::listen(fd.get(), kBacklog) != 0) {
     return Error::from_errno(errno);
   }
   return fd;
@@ -121,16 +115,8 @@ Result<StreamSocket> StreamSocket::adopt(Executor& executor, Fd fd) {
 }
 
 Async<StreamSocket> StreamSocket::connect(Executor& executor, SocketAddress address) {
-  Result<Fd> fd = co_await executor.offload([&address] { return connect_any(address); });
-  if (!fd.ok()) {
-    // A name that cannot be resolved says so itself.
-    if (fd.error().kind() == ErrorKind::kNotFound && fd.error().message().starts_with("address")) {
-      co_return std::move(fd.error());
-    }
-    co_return std::move(fd.error())
-        .with_context(fmt::format("Failed to connect to '{}'", address.text()));
-  }
-  co_return adopt(executor, std::move(*fd));
+  CO_TRY(Fd fd, co_await executor.offload([&address] { return connect_any(address); }));
+  co_return adopt(executor, std::move(fd));
 }
 
 Async<bool> StreamSocket::receive_or_end(std::span<uint8_t> to) {
@@ -202,23 +188,15 @@ void StreamSocket::stop_reading() {
 }
 
 Result<Fd> listen_on(const SocketAddress& address) {
+  TRY(std::vector<SystemAddress> list, resolve(address, NoHost::kAllAddresses));
+  if (address.is_local()) remove_stale_socket(address.path, list.front());
   Result<Fd> fd = Error::from_errno(EADDRNOTAVAIL);
-  if (address.is_local()) {
-    TRY(sockaddr_un local, local_address(address.path));
-    remove_stale_socket(address.path, local);
-    fd = bind_one(AF_UNIX, reinterpret_cast<sockaddr*>(&local), sizeof local);
-  } else {
-    TRY(AddressList list, resolve(address, AI_PASSIVE));
-    for (addrinfo* one = list.get(); one != nullptr; one = one->ai_next) {
-      fd = bind_one(one->ai_family, one->ai_addr, one->ai_addrlen);
-      if (fd.ok()) break;
-    }
+  for (const SystemAddress& one : list) {
+    fd = bind_one(one);
+    if (fd.ok()) return fd;
   }
-  if (!fd.ok()) {
-    return std::move(fd.error())
-        .with_context(fmt::format("Failed to listen on '{}'", address.text()));
-  }
-  return fd;
+  return std::move(fd.error())
+      .with_context(fmt::format("Failed to listen on '{}'", address.text()));
 }
 
 Async<StreamSocket> accept_on(Executor& executor, int listening_fd) {

@@ -91,6 +91,7 @@ TEST(ShownNameTest, PlainWhereThatSaysAll) {
   EXPECT_EQ(shown("blkdebug::a"), "blkdebug::a");
   EXPECT_EQ(shown("nbd:unix:/s:exportname=x"), "nbd+unix:///x?socket=/s");
   EXPECT_EQ(shown("nbd:h:1"), "nbd://h:1");
+  EXPECT_EQ(shown("nbd:[::1]:1"), "nbd://[::1]:1");
   EXPECT_EQ(shown(R"(json:{"driver":"qcow2","file.filename":"a","lazy-refcounts":"on"})"), "a");
 }
 
