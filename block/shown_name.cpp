@@ -103,7 +103,7 @@ void print(const Members& members, std::string* out) {
 }
 
 std::string plain_path(const std::string& path) {
-  return is_plain_path(path) ? path : "./" + path;
+  return path.empty() || is_plain_path(path) ? path : "./" + path;
 }
 
 // The plain name of a protocol or filter; empty if it has none.
@@ -170,7 +170,8 @@ std::string file_below(const NodeDescription& description) {
     std::string driver = node.text("driver").value_or("file");
     const char* child = node.has_child("image") ? "image" : "file";
     if (!node.has_child(child)) {
-      return driver == "file" || driver == "host_device" ? node.text("filename").value_or("") : "";
+      if (driver != "file" && driver != "host_device") return "";
+      return plain_path(node.text("filename").value_or(""));
     }
     node = node.take_below(child);
   }

@@ -12,7 +12,7 @@ namespace calf::block {
 // `format`: the driver, should the description name none (it was probed then).
 std::string shown_name(const NodeDescription& description, std::string_view format);
 
-// The file of this host at the bottom of a description; empty if there is none.
+// The file of this host at the bottom of a description, as a plain path; empty if there is none.
 std::string file_below(const NodeDescription& description);
 
 }  // namespace calf::block

@@ -60,7 +60,12 @@ Async<Answer> measure(const Context& context, const Arguments& args, CreateOptio
   target.size = size;
   uint64_t data = 0;
   if (source) {
-    CO_TRY(data, co_await ops::count_data(context.executor, *source, target.cluster_size));
+    if (target.backing_name) {
+      // Nobody knows what the base will hold: nothing can be left out.
+      data = align_up(size, target.cluster_size);
+    } else {
+      CO_TRY(data, co_await ops::count_data(context.executor, *source, target.cluster_size));
+    }
     if (auto* image = dynamic_cast<qcow2::Image*>(source.get()); image != nullptr) {
       qcow2::ImageInfo info = image->info();
       if (info.version >= 3 && target.version >= 3) {

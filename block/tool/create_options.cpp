@@ -340,6 +340,17 @@ static Async<> create_with_data_file(Executor& executor, const std::string& path
   co_return Result<void>();
 }
 
+// Of a new raw file this much is allocated at once: who finds out by reading which alignment
+// O_DIRECT asks for must not read a hole, where some file systems allow any.
+static constexpr uint64_t kFirstBlock = 4096;
+
+static Async<> allocate_first_block(block::FileNode& file) {
+  if (file.is_block_device() || file.size() == 0) co_return Result<void>();
+  const std::vector<uint8_t> zeroes(std::min(file.size(), kFirstBlock));
+  FlatIo io(std::span<const uint8_t>{zeroes});
+  co_return co_await file.write(0, io.slice(), {});
+}
+
 Async<> create_image(const Context& context, std::string format, std::string path,
                      const CreateOptions& options) {
   Executor& executor = context.executor;
@@ -369,6 +380,7 @@ Async<> create_image(const Context& context, std::string format, std::string pat
     Result<void> sized = co_await file->truncate(align_up(size, 512), preallocation);
     if (!sized.ok() && sized.error().sys_errno() == EFBIG) co_return too_large;
     CO_TRY_VOID(std::move(sized));
+    CO_TRY_VOID(co_await allocate_first_block(*file));
   } else if (luks) {
     CO_TRY_VOID(co_await luks::create(executor, *file, luks_options));
   } else if (qcow2_options.data_file) {
@@ -384,9 +396,20 @@ Async<> create_image(const Context& context, std::string format, std::string pat
 Async<bool> new_image_is_zero(block::Node& image) {
   if (image.backing() != nullptr) co_return false;
   if (std::string_view(image.format()) == "qcow2") co_return true;
-  ByteRange whole{0, image.size()};
-  CO_TRY(block::Extent first, co_await image.map(whole));
-  co_return first.range == whole && (first.zero || !first.data);
+  ByteRange rest{0, image.size()};
+  CO_TRY(block::Extent first, co_await image.map(rest));
+  if (first.data && !first.zero && first.range.length <= kFirstBlock) {
+    std::vector<uint8_t> bytes(first.range.length);
+    FlatIo io{std::span<uint8_t>(bytes)};
+    CO_TRY_VOID(co_await image.read(0, io.slice()));
+    if (std::any_of(bytes.begin(), bytes.end(), [](uint8_t byte) { return byte != 0; })) {
+      co_return false;
+    }
+    rest = {first.range.end(), rest.length - first.range.length};
+    if (rest.empty()) co_return true;
+    CO_TRY(first, co_await image.map(rest));
+  }
+  co_return first.range == rest && (first.zero || !first.data);
 }
 
 }  // namespace calf::img

@@ -106,6 +106,8 @@ TEST(ShownNameTest, JsonWhereOptionsMatter) {
             R"("filename": "a"}}})");
   EXPECT_EQ(file_below(*parse_node_name("blkdebug::a")), "a");
   EXPECT_EQ(file_below(*parse_node_name("null-co://")), "");
+  // What an image names beside itself is found from here.
+  EXPECT_EQ(file_below(*parse_node_name("file:image:top")), "./image:top");
 }
 
 TEST(BlkdebugRulesTest, FailsWhatTheRulesSay) {
