@@ -310,4 +310,58 @@ Task<void> Allocator::apply(std::vector<Freed> freed, TableCache& l2_cache) {
   }
 }
 
+// True for a block whose counts are all 0; its own may be more, if it counts itself.
+Async<bool> Allocator::counts_nothing(uint64_t table_index) {
+  const uint64_t first = table_index << geometry_.refcount_block_bits();
+  const uint64_t own = geometry_.cluster_index(refcounts_.table()[table_index]);
+  const uint64_t count = refcounts_.counts_per_slice();
+  for (uint64_t at = 0; at < geometry_.refcounts_per_block(); at += count) {
+    CO_TRY(Refcounts::Place place, co_await refcounts_.place(first + at));
+    for (uint64_t i = 0; i < count; ++i) {
+      if (get_count(place.slice.bytes(), i, geometry_.refcount_order) == 0) continue;
+      if (first + at + i != own) co_return false;
+    }
+  }
+  co_return true;
+}
+
+// From the table first, durably; a crash then leaks the blocks' clusters.
+Async<> Allocator::drop_blocks(std::vector<uint64_t> table_indices) {
+  AsyncMutex::Guard guard = co_await order_.lock();
+  const be64 none = 0;
+  std::span<const uint8_t> zero(reinterpret_cast<const uint8_t*>(&none), sizeof none);
+  for (uint64_t index : table_indices)
+    CO_TRY_VOID(co_await file_.write_bytes(refcounts_.table_offset() + index * 8, zero));
+  CO_TRY_VOID(co_await file_.flush());
+  for (uint64_t index : table_indices) {
+    const ByteRange block{refcounts_.table()[index], geometry_.cluster_size()};
+    const uint64_t cluster = geometry_.cluster_index(block.offset);
+    map_.remove_table(Area::kRefcountBlock, block.offset);
+    refcounts_.drop_block(index);
+    if (refcounts_.covered(cluster)) CO_TRY_VOID(co_await drop_reference(cluster));
+    hint_ = std::min(hint_, cluster);
+    // A hole is a favour to the host: failing to punch it costs space only.
+    Result<void> punched = co_await file_.discard(block);
+    (void)punched;
+  }
+  co_return Result<void>();
+}
+
+Async<> Allocator::drop_empty_blocks() {
+  AsyncMutex::Guard guard = co_await mutex_.lock();
+  for (;;) {
+    std::vector<uint64_t> empty;
+    // The first one counts the header.
+    for (uint64_t i = 1; i < refcounts_.table().size(); ++i) {
+      const uint64_t block = refcounts_.table()[i];
+      if (block == 0 || refcounts_.is_unlinked(block)) continue;
+      CO_TRY(bool nothing, co_await counts_nothing(i));
+      if (nothing) empty.push_back(i);
+    }
+    if (empty.empty()) co_return Result<void>();
+    // One that is gone may have been all that another one counted.
+    CO_TRY_VOID(co_await drop_blocks(std::move(empty)));
+  }
+}
+
 }  // namespace calf::qcow2

@@ -72,6 +72,10 @@ class Allocator {
   bool over_limit() const { return freed_.size() > 65536; }
   bool has_freed() const { return !freed_.empty(); }
 
+  // Takes refcount blocks that count nothing (or only themselves) out of the refcount table. Their
+  // clusters are free as far as memory knows; WriteBack tells the file.
+  Async<> drop_empty_blocks();
+
   // Behind everything that was in the file at open or was handed out since.
   uint64_t end_of_use() const { return untouched_from_; }
 
@@ -89,6 +93,8 @@ class Allocator {
   // The last word before clusters are used; remembers that they were.
   Result<void> check_fresh(Run run, std::string_view what);
   Async<Run> take(uint64_t min, uint64_t max, std::string_view what);
+  Async<bool> counts_nothing(uint64_t table_index);
+  Async<> drop_blocks(std::vector<uint64_t> table_indices);
   Async<> set_all(Run run, uint64_t value);
   Async<bool> add_reference(uint64_t cluster);
   // Takes one reference from `cluster`; true if it is free now.

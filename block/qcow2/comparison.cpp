@@ -78,6 +78,13 @@ void Comparison::cannot_read(Block block, uint64_t index) {
   }
 }
 
+// Ascending; neighbours become one range.
+void Comparison::add_cluster(std::vector<ByteRange>& ranges, uint64_t cluster) const {
+  const uint64_t offset = cluster << g_.cluster_bits;
+  if (ranges.empty() || ranges.back().end() != offset) ranges.push_back({offset, 0});
+  ranges.back().length += g_.cluster_size();
+}
+
 Async<> Comparison::compare_block(Block block, Repair repair) {
   const ByteRange range{block.offset, g_.cluster_size()};
   CO_TRY(bool hole, co_await is_hole(state_.file, range));
@@ -87,6 +94,7 @@ Async<> Comparison::compare_block(Block block, Repair repair) {
   }
   std::vector<uint8_t> bytes(g_.cluster_size());
   CO_TRY_VOID(co_await state_.file.read_bytes(block.offset, bytes));
+  std::vector<ByteRange> freed;
   References::Page* page = nullptr;
   bool changed = false;
   for (uint64_t cluster = block.first; cluster < block.end; ++cluster) {
@@ -101,6 +109,7 @@ Async<> Comparison::compare_block(Block block, Repair repair) {
       refcount = references;
       set_count(bytes.data(), index, g_.refcount_order, refcount);
       changed = true;
+      if (refcount == 0) add_cluster(freed, cluster);
     }
     if (page != nullptr) {
       page->refcounts[in_page] = static_cast<uint32_t>(std::min<uint64_t>(refcount, UINT32_MAX));
@@ -108,7 +117,13 @@ Async<> Comparison::compare_block(Block block, Repair repair) {
   }
   if (!changed) co_return Result<void>();
   state_.parts->refcounts.cache().drop(range);
-  co_return co_await state_.file.write_bytes(block.offset, bytes);
+  CO_TRY_VOID(co_await state_.file.write_bytes(block.offset, bytes));
+  for (ByteRange gone : freed) {
+    // A hole is a favour to the host: failing to punch it costs space only.
+    Result<void> punched = co_await state_.file.discard(gone);
+    (void)punched;
+  }
+  co_return Result<void>();
 }
 
 Async<> Comparison::run(Repair repair) {

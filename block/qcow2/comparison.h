@@ -14,7 +14,8 @@ class Comparison {
   Comparison(Image::State& state, Census& census, CheckResult& result, const FindingSink& sink);
 
   // Reports every cluster whose refcount is wrong, ascending, and writes those counts that `repair`
-  // allows; not synced. References learn what the refcounts are now.
+  // allows; not synced. Leaked clusters give their space back to the host. References learn what
+  // the refcounts are now.
   Async<> run(Repair repair);
   // A used cluster counts as free: whatever else was allocated there meanwhile, the refcount
   // structure cannot be believed.
@@ -30,6 +31,7 @@ class Comparison {
 
   Async<> compare_block(Block block, Repair repair);
   void compare_free(uint64_t first, uint64_t end);
+  void add_cluster(std::vector<ByteRange>& ranges, uint64_t cluster) const;
   void cannot_read(Block block, uint64_t index);
   bool note(uint64_t cluster, uint64_t refcount, uint32_t references, Repair repair);
   bool may_read_again(uint64_t offset);

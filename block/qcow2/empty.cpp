@@ -33,6 +33,8 @@ Async<> cut_file(Image::State& state) {
   Parts& parts = *state.parts;
   const Geometry& g = state.geometry();
   CO_TRY_VOID(co_await parts.write_back.finish());
+  CO_TRY_VOID(co_await parts.allocator.drop_empty_blocks());
+  CO_TRY_VOID(co_await parts.write_back.finish());
   const uint64_t clusters = g.clusters_for(state.file.size());
   uint64_t used = clusters;
   while (used != 0) {

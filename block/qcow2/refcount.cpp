@@ -121,6 +121,11 @@ void Refcounts::link_new_block(uint64_t table_index, uint64_t offset) {
   file_.raise_high_water(offset + geometry_.cluster_size());
 }
 
+void Refcounts::drop_block(uint64_t table_index) {
+  cache_.drop({table_[table_index], geometry_.cluster_size()});
+  table_[table_index] = 0;
+}
+
 std::vector<Refcounts::TableEntryWrite> Refcounts::collect_links() {
   unlinked_.clear();
   return std::exchange(new_links_, {});

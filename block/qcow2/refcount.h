@@ -60,6 +60,9 @@ class Refcounts {
   // Two table entries share a block, so no count can be believed.
   void set_aliased() { aliased_ = true; }
 
+  // A block that is in the table on disk no more.
+  void drop_block(uint64_t table_index);
+
   // A block that is in the file, and in the table there.
   void adopt_block(uint64_t table_index, uint64_t offset) {
     table_[table_index] = offset;

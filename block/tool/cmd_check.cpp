@@ -140,6 +140,7 @@ int run(const Context& context, const Arguments& args) {
   // What is checked is this file: neither what lies below nor how to reach it.
   spec->open_backing = false;
   spec->writable = args.repair != qcow2::Repair::kNone;
+  spec->discard = true;
   spec->cache = args.cache;
   spec->force_share |= args.force_share;
   auto node =

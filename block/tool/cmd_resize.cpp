@@ -51,6 +51,7 @@ Result<uint64_t> new_size(const Arguments& args, uint64_t present) {
 Async<> resize(const Context& context, const Arguments& args) {
   CO_TRY(block::OpenSpec spec, open_spec(context, args.image));
   spec.writable = true;
+  spec.discard = true;
   CO_TRY(std::unique_ptr<block::Node> node,
          co_await block::open_chain(context.executor, context.formats, std::move(spec)));
   uint64_t present = node->size();

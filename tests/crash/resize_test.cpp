@@ -18,6 +18,7 @@ struct Shape {
   uint64_t cluster_size;
   bool base;
   bool snapshot;
+  bool full = false;  // every cluster is mapped
 };
 
 class ResizeCrash : public test::ImageTest, public testing::WithParamInterface<Shape> {
@@ -44,6 +45,9 @@ class ResizeCrash : public test::ImageTest, public testing::WithParamInterface<S
     disk_ = make(options);
     auto image = open_over(disk_, true, {});
     ASSERT_OK(image);
+    if (shape.full) {
+      ASSERT_OK(write(**image, 0, pattern(4, kSize)));
+    }
     ASSERT_OK(write(**image, 1024, pattern(1, 60 << 10)));
     ASSERT_OK(write(**image, kSize - (30 << 10), pattern(2, 30 << 10)));
     ASSERT_OK(write_compressed(**image, 100 * 1024 / shape.cluster_size * shape.cluster_size,
@@ -95,6 +99,7 @@ class ResizeCrash : public test::ImageTest, public testing::WithParamInterface<S
       EXPECT_TRUE(*read(**image, 0, kSize) == kept_);
     }
     ASSERT_OK(close(**image));
+    if (finished && size < kSize) expect_no_empty_blocks(disk->content);
     // What a shrink has cut off does not come back, nor does what a cut one has left.
     image = open_over(disk, true, {});
     ASSERT_OK(image);
@@ -102,6 +107,30 @@ class ResizeCrash : public test::ImageTest, public testing::WithParamInterface<S
     expect_content(**image, std::min(now, kSize));
     ASSERT_OK(close(**image));
     expect_clean(disk, true);
+  }
+  // Every refcount block counts something besides itself.
+  void expect_no_empty_blocks(const test::Content& content) {
+    const uint64_t cluster = GetParam().cluster_size;
+    be64 table = 0;
+    be32 clusters = 0;
+    read_raw(content, 48, table);
+    read_raw(content, 56, clusters);
+    for (uint64_t i = 0; i < clusters * cluster / 8; ++i) {
+      be64 block = 0;
+      read_raw(content, table + i * 8, block);
+      if (block == 0U) continue;
+      Bytes counts(cluster);
+      content.read(block, counts);
+      const uint64_t own = block / cluster;
+      if (own / (cluster / 2) == i) counts[own % (cluster / 2) * 2 + 1] = 0;
+      EXPECT_FALSE(
+          std::all_of(counts.begin(), counts.end(), [](uint8_t byte) { return byte == 0; }))
+          << "block " << i;
+    }
+  }
+  template <class T>
+  static void read_raw(const test::Content& content, uint64_t offset, T& to) {
+    content.read(offset, std::span(reinterpret_cast<uint8_t*>(&to), sizeof to));
   }
   // The first `old` bytes as they were, zeroes behind.
   void expect_content(Image& image, uint64_t old) {
@@ -130,6 +159,7 @@ INSTANTIATE_TEST_SUITE_P(Shapes, ResizeCrash,
                          testing::Values(Shape{"alone", 3, 4096, false, false},
                                          Shape{"snapshot", 3, 1024, false, true},
                                          Shape{"small_clusters", 3, 512, true, true},
+                                         Shape{"several_blocks", 3, 512, false, false, true},
                                          Shape{"base", 3, 4096, true, false},
                                          Shape{"version2", 2, 4096, false, false}),
                          [](const auto& test_info) { return std::string(test_info.param.name); });

@@ -276,6 +276,7 @@ TEST_F(Defects, LeaksAndFlagsAreRepaired) {
   put16(*disk, 2 * kCluster + 2 * 6, 3);   // leak: 3 instead of 1
   put16(*disk, 2 * kCluster + 2 * 20, 1);  // leak: nobody's
   disk->content.resize(64 * kCluster);
+  disk->content.write(20 * kCluster, Bytes(kCluster, 0xee));
   messages.clear();
   auto found = check(disk);
   ASSERT_OK(found);
@@ -290,6 +291,9 @@ TEST_F(Defects, LeaksAndFlagsAreRepaired) {
   EXPECT_EQ(fixed->leaks_fixed, 2u);
   EXPECT_EQ(fixed->leaks, 0u);
   expect_clean(disk);
+  Bytes leaked(kCluster);
+  disk->content.read(20 * kCluster, leaked);
+  EXPECT_EQ(leaked, Bytes(kCluster)) << "its space is the host's again";
 
   put16(*disk, 2 * kCluster + 2 * 6, 2);
   put64(*disk, 4 * kCluster, get64(*disk, 4 * kCluster) & ~format::kCopied);
