@@ -18,10 +18,9 @@ Error bad_reply(std::string_view what) {
 }  // namespace
 
 Async<std::unique_ptr<ClientConnection>> ClientConnection::open(Executor& executor,
-                                                                SocketAddress address,
+                                                                StreamSocket socket,
                                                                 std::string name,
                                                                 std::string context) {
-  CO_TRY(StreamSocket socket, co_await StreamSocket::connect(executor, std::move(address)));
   std::unique_ptr<ClientConnection> connection(new ClientConnection(executor, std::move(socket)));
   CO_TRY(connection->info_,
          co_await choose_export(connection->socket_, std::move(name), std::move(context)));

@@ -22,7 +22,8 @@ namespace calf::nbd {
 
 class ClientConnection {
  public:
-  static Async<std::unique_ptr<ClientConnection>> open(Executor& executor, SocketAddress address,
+  // Over a socket that is connected.
+  static Async<std::unique_ptr<ClientConnection>> open(Executor& executor, StreamSocket socket,
                                                        std::string name, std::string context);
 
   const ExportInfo& info() const { return info_; }

@@ -23,10 +23,16 @@ ClientNode::ClientNode(std::unique_ptr<ClientConnection> connection, ClientOptio
 
 Async<std::unique_ptr<ClientNode>> ClientNode::open(Executor& executor, ClientOptions options) {
   SocketAddress address = options.address;
+  CO_TRY(StreamSocket socket, co_await StreamSocket::connect(executor, std::move(address)));
+  co_return co_await open(executor, std::move(socket), std::move(options));
+}
+
+Async<std::unique_ptr<ClientNode>> ClientNode::open(Executor& executor, StreamSocket socket,
+                                                    ClientOptions options) {
   std::string name = options.export_name;
   std::string context = options.context;
   CO_TRY(std::unique_ptr<ClientConnection> connection,
-         co_await ClientConnection::open(executor, std::move(address), std::move(name),
+         co_await ClientConnection::open(executor, std::move(socket), std::move(name),
                                          std::move(context)));
   bool refused = options.writable && connection->info().has(kReadOnly);
   bool no_bitmap = options.context != kAllocationContext && !connection->info().context;

@@ -32,6 +32,9 @@ struct ClientOptions {
 class ClientNode final : public block::Node {
  public:
   static Async<std::unique_ptr<ClientNode>> open(Executor& executor, ClientOptions options);
+  // The same over a socket that is connected.
+  static Async<std::unique_ptr<ClientNode>> open(Executor& executor, StreamSocket socket,
+                                                 ClientOptions options);
 
   uint64_t size() const override { return connection_->info().size; }
   const block::Limits& limits() const override { return limits_; }

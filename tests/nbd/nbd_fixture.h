@@ -6,25 +6,10 @@
 #include "block/nbd/client_node.h"
 #include "block/nbd/server.h"
 #include "tests/block/test_files.h"
+#include "tests/nbd/disk_export.h"
 #include "tests/support/image_fixture.h"
 
 namespace calf::nbd {
-
-// `disk` with its holes known.
-inline Export export_of(block::Node& node, bool writable) {
-  Export exported;
-  exported.node = &node;
-  exported.name = "disk";
-  exported.writable = writable;
-  exported.state = [&node](ByteRange range) {
-    static constexpr auto ask = [](block::Node& asked, ByteRange part) -> Async<BlockState> {
-      CO_TRY(block::Extent extent, co_await asked.map(part));
-      co_return BlockState{extent.range.length, !extent.data, extent.zero};
-    };
-    return ask(node, range);
-  };
-  return exported;
-}
 
 class NbdTest : public testing::Test, public test::ImageBench {
  protected:
