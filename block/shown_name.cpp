@@ -45,7 +45,7 @@ const std::vector<std::string_view>& strong_options(std::string_view driver) {
         "x-dirty-bitmap"}},
       {"null-co", {"read-zeroes", "size"}},
       {"null-aio", {"read-zeroes", "size"}},
-      {"qcow2", {"encrypt.", "data-file."}},
+      {"qcow2", {"encrypt."}},
       {"raw", {"offset", "size"}},
   };
   static const std::vector<std::string_view> kNone;

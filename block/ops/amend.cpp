@@ -8,8 +8,19 @@ namespace {
 using qcow2::AmendOptions;
 using qcow2::Image;
 
-// One change of the image; done if there is nothing (more) of its kind to do.
-enum class Step : uint8_t { kUpgrade, kKeys, kWidth, kLeaks, kSwitches, kSize, kDowngrade, kEnd };
+// One change of the image; done if there is nothing (more) of its kind to do. An image with a data
+// file is never downgraded, so nothing opens it by its new record.
+enum class Step : uint8_t {
+  kUpgrade,
+  kKeys,
+  kWidth,
+  kLeaks,
+  kSwitches,
+  kSize,
+  kDataFile,
+  kDowngrade,
+  kEnd
+};
 
 bool is_needed(Step step, const qcow2::ImageInfo& info, const AmendOptions& options) {
   const unsigned version = options.version.value_or(info.version);
@@ -24,6 +35,8 @@ bool is_needed(Step step, const qcow2::ImageInfo& info, const AmendOptions& opti
       return options.lazy_refcounts.value_or(info.lazy_refcounts) != info.lazy_refcounts;
     case Step::kSize:
       return options.size.value_or(info.virtual_size) != info.virtual_size;
+    case Step::kDataFile:
+      return options.data_file.has_value() || options.drop_data_file_raw;
     case Step::kDowngrade:
       return version < info.version;
     case Step::kLeaks:
@@ -47,8 +60,10 @@ Async<> perform(Step step, Image& image, const AmendOptions& options) {
       return qcow2::set_lazy_refcounts(image, *options.lazy_refcounts);
     case Step::kSize:
       return image.truncate(*options.size, block::Preallocation::kOff);
+    case Step::kDataFile:
+      return qcow2::set_data_file_record(image, options.data_file, options.drop_data_file_raw);
     case Step::kDowngrade:
-      return qcow2::downgrade(image);
+      return qcow2::downgrade(image, options.progress);
     case Step::kEnd:
       break;
   }

@@ -173,6 +173,8 @@ Async<Copier::Step> Copier::next_units(uint64_t position) {
 Async<Copier::Step> Copier::next_step(uint64_t position) {
   std::optional<Step> step = std::exchange(pending_, std::nullopt);
   while (!step || step->range.end() < length_) {
+    // What a failing disk tells is told in its order: nothing is asked for ahead of the reads.
+    if (step && options_.salvage) break;
     if (step && step->range.length >= (step->action == Action::kData ? kMaxPart : kMaxZeroes))
       break;
     uint64_t at = step ? step->range.end() : position;
@@ -224,7 +226,11 @@ Async<> Copier::walk(Window& window) {
       ByteRange part{rest.offset, std::min(rest.length, border - rest.offset)};
       CO_TRY_VOID(co_await throttle(part.length));
       Async<> task = copy_part(part, next_ticket_++);
-      CO_TRY_VOID(co_await window.start(std::move(task)));
+      if (options_.salvage) {
+        CO_TRY_VOID(co_await task);
+      } else {
+        CO_TRY_VOID(co_await window.start(std::move(task)));
+      }
       rest = {part.end(), rest.length - part.length};
     }
   }

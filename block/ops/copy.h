@@ -40,7 +40,8 @@ struct CopyOptions {
   uint64_t backing_size = 0;
   // Progress counts what has to be moved, found by a walk before the copy; else all of the disk.
   bool count_data = false;
-  // Unreadable sectors become zeroes, each with a warning.
+  // Unreadable sectors become zeroes, each with a warning, in the order of the disk: one part is
+  // read at a time.
   bool salvage = false;
   // Bytes a second, 0 for no limit.
   uint64_t rate = 0;

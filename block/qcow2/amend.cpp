@@ -1,12 +1,12 @@
 #include "block/qcow2/amend.h"
 
-#include <algorithm>
 #include <bit>
 
 #include "block/qcow2/census.h"
 #include "block/qcow2/check.h"
 #include "block/qcow2/image_state.h"
 #include "block/qcow2/refcount_rebuild.h"
+#include "block/qcow2/zero_expansion.h"
 
 namespace calf::qcow2 {
 namespace {
@@ -29,10 +29,19 @@ Result<void> check_downgrade(const Image::State& state, uint64_t refcount_bits) 
                       "Cannot downgrade an image with incompatible features {:#x} set", left);
   }
   if (refcount_bits != 16) return refused("compat=0.10 requires refcount_bits=16");
-  // A snapshot's zero clusters would have to become data, too.
-  if (!state.snapshots.empty()) return refused("Internal snapshots prevent downgrade of image");
   if (header.find(format::kExtBitmaps) != nullptr) {
     return refused("Persistent bitmaps prevent downgrade of image; remove them first");
+  }
+  return {};
+}
+
+// Other programs take a version 2 image's snapshots to be as large as the disk. Not part of
+// check_amend(): the size may be about to change.
+Result<void> check_snapshots_fit(const Image::State& state) {
+  for (const SnapshotInfo& snapshot : state.snapshots) {
+    if (snapshot.disk_size != state.size || snapshot.vm_state_size > UINT32_MAX) {
+      return refused("Internal snapshots prevent downgrade of image");
+    }
   }
   return {};
 }
@@ -56,41 +65,6 @@ Async<> leave(Image::State& state) {
   CO_TRY_VOID(co_await state.parts->write_back.finish());
   state.left_behind = true;
   co_return Result<void>();
-}
-
-// Zero entries of the active table: where nothing is behind them, none is as good; elsewhere zeroes
-// are written.
-Async<> expand_zero_clusters(Image::State& state) {
-  const Geometry& g = state.geometry();
-  Mapping& mapping = state.parts->mapping;
-  const std::vector<uint8_t> zeroes(g.cluster_size());
-  for (uint64_t at = 0; at < state.size;) {
-    CO_TRY(L2View view, co_await mapping.view(at));
-    const uint64_t count = std::min(g.clusters_for(state.size - at), view.count);
-    for (uint64_t i = 0; view.slice && i < count; ++i) {
-      const L2Entry entry = mapping.entry(view, i);
-      if (!entry.reads_zero()) continue;
-      const uint64_t guest = at + (i << g.cluster_bits);
-      if (guest >= state.backing_size()) {
-        CO_TRY_VOID(co_await state.parts->write_back.before_change());
-        CO_TRY(L2View changed, co_await mapping.writable_view(guest));
-        mapping.set(changed, 0, L2Entry{});
-        release(state, entry, false);
-        // The table may be another one now.
-        CO_TRY(view, co_await mapping.view(at));
-        continue;
-      }
-      FlatIo io(std::span<const uint8_t>(zeroes).first(
-          std::min<uint64_t>(zeroes.size(), state.size - guest)));
-      Result<void> written = co_await write_guest(state, guest, io.slice());
-      if (!written.ok()) {
-        co_return std::move(written.error()).with_context("Failed to turn zero into data clusters");
-      }
-      CO_TRY(view, co_await mapping.view(at));
-    }
-    at += count << g.cluster_bits;
-  }
-  co_return co_await state.parts->write_back.flush();
 }
 
 Result<void> check_counts(References& references, const Geometry& g, uint64_t bits) {
@@ -144,10 +118,12 @@ Async<> upgrade(Image& image) {
   co_return co_await state.header.rewrite(change);
 }
 
-Async<> downgrade(Image& image) {
+Async<> downgrade(Image& image, const AmendProgress& progress) {
   Image::State& state = image.state();
   CO_TRY_VOID(check_downgrade(state, state.geometry().refcount_bits()));
-  CO_TRY_VOID(co_await expand_zero_clusters(state));
+  CO_TRY_VOID(check_snapshots_fit(state));
+  CO_TRY_VOID(state.check_writable());
+  CO_TRY_VOID(co_await expand_zero_clusters(state, progress));
   CO_TRY_VOID(co_await leave(state));
   std::function<void(Header&)> change = [](Header& header) {
     header.geometry.version = 2;
@@ -195,6 +171,22 @@ Async<> set_lazy_refcounts(Image& image, bool on) {
   };
   CO_TRY_VOID(co_await state.header.update(change));
   co_return co_await state.file.flush();
+}
+
+Async<> set_data_file_record(Image& image, std::optional<std::string> name, bool drop_raw) {
+  if (name && name->size() > format::kMaxBackingName) co_return refused("Data file name too long");
+  Image::State& state = image.state();
+  CO_TRY_VOID(co_await leave(state));
+  std::function<void(Header&)> change = [&name, drop_raw](Header& header) {
+    if (drop_raw) header.autoclear &= ~format::kRawExternalData;
+    if (!name) return;
+    std::erase_if(header.extensions,
+                  [](const Extension& e) { return e.type == format::kExtDataFileName; });
+    if (!name->empty()) {
+      header.extensions.push_back({format::kExtDataFileName, {name->begin(), name->end()}});
+    }
+  };
+  co_return co_await state.header.rewrite(change);
 }
 
 }  // namespace calf::qcow2

@@ -41,7 +41,7 @@ Async<ByteRange> store_table(Image::State& state, std::vector<uint8_t> bytes,
 Async<std::vector<uint64_t>> load_l1(Image::State& state, const SnapshotInfo& snapshot) {
   const Geometry& g = state.geometry();
   if (snapshot.l1_entries > format::kMaxL1Bytes / 8) {
-    co_return Error::from_errno(EFBIG, "Snapshot L1 table too large");
+    co_return Error(ErrorKind::kCorrupt, EFBIG, "Snapshot L1 table too large");
   }
   const uint64_t length = uint64_t{snapshot.l1_entries} * 8;
   const uint64_t end = align_up(state.file.size(), g.cluster_size());

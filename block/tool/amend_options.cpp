@@ -111,11 +111,6 @@ Result<void> check_fixed(const OptionList& list, const qcow2::ImageInfo& info) {
   if (list.get("data_file_raw") == "on" && !info.data_file_raw) {
     return Error(ErrorKind::kInvalid, "data-file-raw cannot be set on existing images");
   }
-  if (list.get("data_file") && list.get("data_file") != info.data_file.value_or("")) {
-    return Error(ErrorKind::kUnsupported,
-                 "Another data file cannot be recorded yet; give it at opening, with "
-                 "data-file.filename=FILE in --image-opts");
-  }
   return {};
 }
 
@@ -139,6 +134,8 @@ Result<qcow2::AmendOptions> amend_options(std::string_view format, const OptionL
   TRY(options.keys, key_change(list, format == "qcow2" ? "encrypt." : "", secrets, force));
   if (format != "qcow2" || info == nullptr) return options;
   TRY_VOID(check_fixed(list, *info));
+  if (list.get("data_file") != info->data_file) options.data_file = list.get("data_file");
+  options.drop_data_file_raw = list.get("data_file_raw") == "off" && info->data_file_raw;
   if (auto compat = list.get("compat")) {
     if (*compat == "0.10" || *compat == "v2") {
       options.version = 2;

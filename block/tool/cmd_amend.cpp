@@ -30,7 +30,7 @@ Async<std::unique_ptr<block::Node>> open_image(const Context& context, const Arg
   co_return co_await block::open_chain(context.executor, context.formats, std::move(spec));
 }
 
-Async<> run(const Context& context, const Arguments& args) {
+Async<> run(const Context& context, const Arguments& args, ops::JobControl& control) {
   CO_TRY(std::unique_ptr<block::Node> node, co_await open_image(context, args));
   const std::string format = node->format();
   std::optional<qcow2::ImageInfo> info;
@@ -50,6 +50,7 @@ Async<> run(const Context& context, const Arguments& args) {
   Result<void> closed = co_await node->close();
   CO_TRY(qcow2::AmendOptions wanted, std::move(options));
   CO_TRY_VOID(std::move(closed));
+  wanted.progress = [&control](uint64_t done, uint64_t total) { control.report(done, total); };
   ops::OpenImage open = [&context, &args] { return open_image(context, args); };
   co_return co_await ops::amend(std::move(open), wanted);
 }
@@ -126,7 +127,7 @@ int cmd_amend(const Context& context, int argc, char** argv) {
   }
   args.image.name = operands.words[0];
   JobMonitor monitor(context.executor, args.progress && !args.quiet, 1);
-  Result<void> result = monitor.run(run(context, args));
+  Result<void> result = monitor.run(run(context, args, monitor.control()));
   if (result.ok()) {
     monitor.show_complete();
     return kExitOk;

@@ -37,8 +37,23 @@ class Amend : public test::ImageTest {
     options.passphrase = passphrase("old");
     CO_TRY(std::unique_ptr<Image> image,
            co_await Image::open(self->executor(), std::move(node), std::move(options)));
+    if (self->base_) {
+      auto file_below =
+          std::make_unique<test::SimulatedFile>(self->executor(), self->base_, kPlain);
+      OpenOptions reader;
+      CO_TRY(std::unique_ptr<Image> below,
+             co_await Image::open(self->executor(), std::move(file_below), std::move(reader)));
+      image->set_backing(std::move(below));
+    }
     std::unique_ptr<block::Node> out = std::move(image);
     co_return out;
+  }
+  Result<std::unique_ptr<Image>> open_over(const CrashProof::Disk& disk,
+                                           test::SimulatedFile::Options file) {
+    TRY(auto image, open_image(disk, std::move(file)));
+    TRY(auto below, open(base_, OpenOptions{}));
+    image->set_backing(std::move(below));
+    return image;
   }
   CrashProof::Disk make_filled(const CreateOptions& options) {
     auto disk = make(options);
@@ -52,6 +67,9 @@ class Amend : public test::ImageTest {
   void prove(const CreateOptions& options, const AmendOptions& wanted,
              const std::function<void(const ImageInfo&)>& finished_look);
 
+  // Below the image, if there is one.
+  CrashProof::Disk base_;
+  inline static const test::SimulatedFile::Options kPlain{};
   const Bytes data_ = pattern(5, 40 << 10);
 };
 
@@ -97,6 +115,91 @@ TEST_F(Amend, DowngradeIsSafeAtEveryPoint) {
   AmendOptions wanted;
   wanted.version = 2;
   prove(small(), wanted, [](const ImageInfo& info) { EXPECT_EQ(info.version, 2u); });
+}
+
+// Zero clusters in tables of the disk alone, of snapshots alone, and of both, above a base.
+TEST_F(Amend, DowngradeWithSnapshotsIsSafeAtEveryPoint) {
+  CreateOptions options = small();
+  options.backing_name = "base";
+  options.backing_format = "qcow2";
+  auto disk = make(options);
+  base_ = make(small());
+  auto below = open(base_);
+  ASSERT_OK(below);
+  ASSERT_OK(write(**below, 0, pattern(9, options.size)));
+  ASSERT_OK(close(**below));
+
+  std::vector<Bytes> flat;
+  auto image = open_over(disk, {});
+  ASSERT_OK(image);
+  auto note = [&] { flat.push_back(*read(**image, 0, options.size)); };
+  ASSERT_OK(zero(**image, {4 << 10, 3 << 10}, true));
+  ASSERT_OK(write(**image, 16 << 10, pattern(1, 4 << 10)));
+  ASSERT_OK(zero(**image, {17 << 10, 1 << 10}, false));
+  ASSERT_OK(run((*image)->create_snapshot({"first"})));
+  note();
+  ASSERT_OK(run((*image)->create_snapshot({"same"})));
+  note();
+  ASSERT_OK(write(**image, 5 << 10, pattern(2, 1 << 10)));
+  ASSERT_OK(zero(**image, {18 << 10, 2 << 10}, false));
+  note();
+  ASSERT_OK(close(**image));
+  expect_clean(disk);
+
+  CrashProof proof(*this, disk);
+  proof.operation = [&](const CrashProof::Disk& changed,
+                        const test::SimulatedFile::Options& file) -> Result<void> {
+    AmendOptions wanted;
+    wanted.version = 2;
+    ops::OpenImage opener = [&] { return as_node(this, changed, file); };
+    return run(ops::amend(opener, wanted));
+  };
+  proof.look = [&](const CrashProof::Disk& after, bool finished) {
+    expect_clean(after, true);
+    for (size_t i = 0; i < flat.size(); ++i) {
+      auto now = open(after, OpenOptions{});
+      ASSERT_OK(now);
+      auto base = open(base_, OpenOptions{});
+      ASSERT_OK(base);
+      (*now)->set_backing(std::move(*base));
+      EXPECT_TRUE(!finished || (*now)->info().version == 2);
+      const bool is_snapshot = i < 2;
+      if (is_snapshot) {
+        ASSERT_OK(run((*now)->show_snapshot(i)));
+      }
+      EXPECT_TRUE(*read(**now, 0, flat[i].size()) == flat[i]) << i;
+      ASSERT_OK(close(**now));
+    }
+    // The flags fit the counts: what is written to the disk changes no snapshot.
+    auto now = open_over(after, {});
+    ASSERT_OK(now);
+    ASSERT_OK(write(**now, 0, Bytes(32 << 10, 3)));
+    ASSERT_OK(run((*now)->apply_snapshot(0)));
+    EXPECT_TRUE(*read(**now, 0, flat[0].size()) == flat[0]);
+    ASSERT_OK(close(**now));
+    expect_clean(after, true);
+  };
+  proof.random_cuts = 2;
+  proof.power_cuts();
+  if (!HasFailure()) proof.host_errors();
+}
+
+TEST_F(Amend, SnapshotsOfAnotherSizeKeepTheVersion) {
+  auto disk = make_filled(small());
+  auto image = open_image(disk);
+  ASSERT_OK(image);
+  ASSERT_OK(run((*image)->create_snapshot({"small"})));
+  ASSERT_OK(run((*image)->truncate(256 << 10, block::Preallocation::kOff)));
+  ASSERT_OK(close(**image));
+  AmendOptions wanted;
+  wanted.version = 2;
+  ops::OpenImage opener = [&] { return as_node(this, disk, {}); };
+  Result<void> done = run(ops::amend(opener, wanted));
+  ASSERT_FALSE(done.ok());
+  EXPECT_EQ(done.error().message(), "Internal snapshots prevent downgrade of image");
+  wanted.size = 128 << 10;
+  EXPECT_OK(run(ops::amend(opener, wanted)));
+  expect_clean(disk);
 }
 
 TEST_F(Amend, NewRefcountWidthsAreSafeAtEveryPoint) {

@@ -104,4 +104,33 @@ clean image
 calf snapshot -d large image
 qemu snapshot -d one image
 clean image
+
+# Version 2 has no zero clusters: those of the disk, of a snapshot and of both become data, above a
+# base that would show through.
+options=downgrade
+for first in qemu calf; do
+  qemu-img create -q -f raw base.raw 2M
+  qemu-io -f raw -c "write -P 11 0 2M" base.raw >/dev/null
+  qemu-img create -q -f qcow2 -b base.raw -F raw image 6M
+  qemu-io -c "write -z 0 300k" -c "write -z 4M 64k" -c "write -P 1 1M 64k" image >/dev/null
+  qemu-img convert -O raw image one.raw
+  $first snapshot -c one image
+  $first snapshot -c again image
+  qemu-io -c "write -P 2 64k 100k" -c "write -z 1M 128k" image >/dev/null
+  qemu-img convert -O raw image now.raw
+  calf amend -o compat=0.10 image
+  clean image
+  qemu-img info image | grep -q "compat: 0.10" || { echo "no downgrade"; exit 1; }
+  disk image now.raw
+  shows image one one.raw
+  shows image again one.raw
+  qemu-io -c "write -P 5 0 6M" image >/dev/null
+  qemu snapshot -a one image
+  clean image
+  disk image one.raw
+  calf snapshot -d one image
+  qemu snapshot -d again image
+  clean image
+  disk image one.raw
+done
 echo "snapshots agree"

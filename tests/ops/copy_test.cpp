@@ -168,6 +168,19 @@ TEST_F(CopyTest, SalvageReplacesUnreadableSectors) {
   EXPECT_TRUE(target_->bytes() == expected);
 }
 
+TEST_F(CopyTest, SalvageTellsInTheOrderOfTheDisk) {
+  std::fill(source_->bytes().begin(), source_->bytes().end(), uint8_t{1});
+  source_->bad_bytes = {512, 70000, (2 << 20) + 1, (3 << 20) + 1, kSize - 1};
+  CopyOptions options;
+  options.salvage = true;
+  ASSERT_TRUE(copy_all(options).ok());
+  ASSERT_EQ(warnings_.size(), 5U);
+  for (unsigned i = 0;
+       const char* place : {" 512:", " 69632:", " 2097152:", " 3145728:", " 4195328:"})
+    EXPECT_THAT(warnings_[i++], HasSubstr(place));
+  EXPECT_EQ(source_->most_in_flight, 1U);
+}
+
 TEST_F(CopyTest, StopsWhenAsked) {
   fill_source(5);
   control_.progress = [&](uint64_t, uint64_t) { control_.stop = true; };
