@@ -4,7 +4,6 @@
 
 #include <cerrno>
 
-#include "block/nbd/server_connection.h"
 #include "block/nbd/server_handshake.h"
 
 namespace calf::nbd {
@@ -53,7 +52,8 @@ Task<void> Server::serve(Server* self, ClientPointer client) {
   Result<void> result;
   if (!session.ok()) result = std::move(session.error());
   if (session.ok() && *session && !self->stopping_) {
-    ServerConnection connection(self->executor_, client->socket, self->exported_, **session);
+    ServerConnection connection(self->executor_, client->socket, self->exported_, **session,
+                                self->memory_);
     result = co_await connection.run();
     self->end_timer(*client);
   }
@@ -78,11 +78,15 @@ void Server::stop() {
   changed_.wake_all();
 }
 
+unsigned Server::max_connections() const {
+  return exported_.multi_conn ? options_.max_clients * kConnectionsPerClient : 1;
+}
+
 Async<> Server::run(Fd listening) {
   listening_ = std::move(listening);
   Result<void> result;
   while (!stopping_) {
-    if (clients_.size() >= options_.max_clients) {
+    if (clients_.size() >= max_connections()) {
       co_await changed_.wait();
       continue;
     }

@@ -12,11 +12,14 @@
 #include "block/io/stream_socket.h"
 #include "block/io/sync.h"
 #include "block/nbd/export.h"
+#include "block/nbd/server_connection.h"
 
 namespace calf::nbd {
 
 struct ServerOptions {
-  // Clients at a time; others wait.
+  // Clients at a time; others wait. One that comes several times (where there may be several) is
+  // not held up: it would wait for itself, with connections that it does not use yet. So
+  // kConnectionsPerClient of each are taken; memory for requests is bounded by the clients.
   unsigned max_clients = 1;
   // Goes on when the last client has left.
   bool persistent = false;
@@ -26,10 +29,13 @@ struct ServerOptions {
 
 class Server {
  public:
+  static constexpr unsigned kConnectionsPerClient = 16;
+
   Server(Executor& executor, Export exported, ServerOptions options)
       : executor_(executor),
         exported_(std::move(exported)),
         options_(std::move(options)),
+        memory_{uint64_t{options_.max_clients} * kMaxPayload, WaitQueue(executor)},
         changed_(executor) {
     exported_.multi_conn = options_.max_clients > 1;
   }
@@ -52,12 +58,14 @@ class Server {
   static Task<void> serve(Server* self, ClientPointer client);
   static Task<void> hang_up_later(Server* self, ClientPointer client,
                                   std::chrono::seconds patience);
+  unsigned max_connections() const;
   void start_timer(const ClientPointer& client, std::chrono::seconds patience);
   void end_timer(Client& client);
 
   Executor& executor_;
   Export exported_;
   ServerOptions options_;
+  RequestMemory memory_;
   WaitQueue changed_;
   Fd listening_;
   std::list<ClientPointer> clients_;

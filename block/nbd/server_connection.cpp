@@ -30,13 +30,26 @@ bool changes(Command command) {
 
 // ---- Requests ----
 
-Task<void> ServerConnection::reserve(uint64_t bytes) {
-  while (in_flight_ >= kMaxInFlight ||
-         (in_flight_ > 0 && bytes_in_flight_ + bytes > kMaxBytesInFlight)) {
-    co_await changed_.wait();
+Task<void> ServerConnection::reserve(Job* job) {
+  uint64_t bytes = 0;
+  if (has_payload(job->command) || job->command == Command::kRead) {
+    bytes = std::min<uint64_t>(job->range.length, kMaxPayload);
   }
+  while (in_flight_ >= kMaxInFlight || bytes_in_flight_ + bytes > kMaxBytesInFlight ||
+         bytes > memory_.left) {
+    co_await memory_.answered.wait();
+  }
+  job->reserved = bytes;
   ++in_flight_;
   bytes_in_flight_ += bytes;
+  memory_.left -= bytes;
+}
+
+void ServerConnection::release(const Job& job) {
+  --in_flight_;
+  bytes_in_flight_ -= job.reserved;
+  memory_.left += job.reserved;
+  memory_.answered.wake_all();
 }
 
 // False at the end. The job has its share of what may be in flight.
@@ -56,17 +69,12 @@ Async<bool> ServerConnection::next(Job* job) {
   if (payload && request.length > kMaxPayload) {
     co_return Error(ErrorKind::kInvalid, "NBD client: a write is too long");
   }
-  uint64_t bytes = 0;
-  if (payload || job->command == Command::kRead) {
-    bytes = std::min<uint64_t>(request.length, kMaxPayload);
-  }
-  co_await reserve(bytes);
+  co_await reserve(job);
   if (payload) {
     job->payload.resize(request.length);
     Result<void> received = co_await socket_.receive(job->payload);
     if (!received.ok()) {
-      --in_flight_;
-      bytes_in_flight_ -= bytes;
+      release(*job);
       co_return std::move(received.error());
     }
   }
@@ -83,7 +91,7 @@ Async<> ServerConnection::run() {
     executor_.spawn(handle(this, std::move(job)));
   }
   while (in_flight_ > 0)
-    co_await changed_.wait();
+    co_await memory_.answered.wait();
   co_return result;
 }
 
@@ -97,11 +105,7 @@ Task<void> ServerConnection::handle(ServerConnection* self, Job job) {
   }
   // The reply could not be sent: nobody is there any more.
   if (!done.ok()) self->socket_.shut_down();
-  --self->in_flight_;
-  if (has_payload(job.command) || job.command == Command::kRead) {
-    self->bytes_in_flight_ -= std::min<uint64_t>(job.range.length, kMaxPayload);
-  }
-  self->changed_.wake_all();
+  self->release(job);
 }
 
 Result<void> ServerConnection::check(const Job& job) const {
@@ -204,8 +208,7 @@ Async<> ServerConnection::read(const Job& job) {
   }
   if (!session_.structured || room.empty()) co_return co_await reply_done(job, room);
   be64 offset = job.range.offset;
-  std::vector<uint8_t> head;
-  append(&head, bytes_of(offset));
+  std::vector<uint8_t> head = joined(offset);
   co_return co_await reply_chunk(job, ChunkType::kOffsetData, true, std::move(head), room);
 }
 
@@ -226,8 +229,7 @@ Async<> ServerConnection::read_chunks(const Job& job, std::span<uint8_t> room) {
     if (!hole && length < kMinHole) length = std::min(kMinHole, rest.length);
     bool done = at + length == end;
     be64 offset = at;
-    std::vector<uint8_t> head;
-    append(&head, bytes_of(offset));
+    std::vector<uint8_t> head = joined(offset);
     if (hole) {
       be32 size = static_cast<uint32_t>(length);
       append(&head, bytes_of(size));
@@ -273,8 +275,7 @@ Async<> ServerConnection::block_status(const Job& job) {
     at += length;
   }
   be32 context = 1U;
-  std::vector<uint8_t> head;
-  append(&head, bytes_of(context));
+  std::vector<uint8_t> head = joined(context);
   std::span<const uint8_t> list(reinterpret_cast<const uint8_t*>(extents.data()),
                                 extents.size() * sizeof(StatusExtent));
   co_return co_await reply_chunk(job, ChunkType::kBlockStatus, true, std::move(head), list);
@@ -288,10 +289,7 @@ Async<> ServerConnection::reply_error(const Job& job, Error error) {
     std::string text = error.message().substr(0, 1024);
     be32 code = number;
     be16 length = static_cast<uint16_t>(text.size());
-    std::vector<uint8_t> head;
-    append(&head, bytes_of(code));
-    append(&head, bytes_of(length));
-    append(&head, bytes_of(text));
+    std::vector<uint8_t> head = joined(code, length, text);
     std::span<const uint8_t> nothing;
     co_return co_await reply_chunk(job, ChunkType::kError, true, std::move(head), nothing);
   }

@@ -17,17 +17,25 @@
 
 namespace calf::nbd {
 
+// What the requests of all clients together may take. At least kMaxPayload when nothing is in
+// flight.
+struct RequestMemory {
+  uint64_t left;
+  // Somebody's request has been answered.
+  WaitQueue answered;
+};
+
 class ServerConnection {
  public:
   // All of them outlive the connection.
   ServerConnection(Executor& executor, StreamSocket& socket, const Export& exported,
-                   Session session)
+                   Session session, RequestMemory& memory)
       : executor_(executor),
         socket_(socket),
         exported_(exported),
         session_(session),
-        reply_lock_(executor),
-        changed_(executor) {}
+        memory_(memory),
+        reply_lock_(executor) {}
 
   // Until the client leaves; every request has been answered then.
   Async<> run();
@@ -39,10 +47,13 @@ class ServerConnection {
     uint64_t cookie = 0;
     ByteRange range;
     std::vector<uint8_t> payload;
+    // Its share of what may be in flight.
+    uint64_t reserved = 0;
   };
 
   Async<bool> next(Job* job);
-  Task<void> reserve(uint64_t bytes);
+  Task<void> reserve(Job* job);
+  void release(const Job& job);
   static Task<void> handle(ServerConnection* self, Job job);
   Result<void> check(const Job& job) const;
   Async<> perform(Job& job);
@@ -58,8 +69,8 @@ class ServerConnection {
   StreamSocket& socket_;
   const Export& exported_;
   Session session_;
+  RequestMemory& memory_;
   AsyncMutex reply_lock_;
-  WaitQueue changed_;
   unsigned in_flight_ = 0;
   uint64_t bytes_in_flight_ = 0;
 };

@@ -1,20 +1,17 @@
 // The input is what a server says to our client, all at once, and then it hangs up; its first byte
 // chooses what the client wants. Every request ends, and no reply reaches other memory than its
 // request's.
-#include <sys/socket.h>
-
 #include <cstdint>
 #include <memory>
 #include <vector>
 
 #include "block/io/sync.h"
 #include "block/nbd/client_node.h"
+#include "tests/fuzz/spoken_input.h"
 
 namespace calf::nbd {
 namespace {
 
-// What a socket holds.
-constexpr size_t kMaxInput = 32 << 10;
 constexpr uint8_t kWritable = 1;
 constexpr uint8_t kBitmap = 2;
 constexpr uint8_t kFua = 4;
@@ -73,13 +70,8 @@ void one_input(uint8_t terms, std::span<const uint8_t> input) {
   options.engine = Executor::Engine::kThreads;
   static std::unique_ptr<Executor> executor = std::move(*Executor::create(options));
   // What the client says fits into the socket; nobody takes it.
-  int ends[2];
-  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) __builtin_trap();
-  Fd server(ends[0]);
-  ssize_t said = ::send(server.get(), input.data(), input.size(), MSG_DONTWAIT);
-  if (said != static_cast<ssize_t>(input.size())) __builtin_trap();
-  ::shutdown(server.get(), SHUT_WR);
-  StreamSocket client = std::move(*StreamSocket::adopt(*executor, Fd(ends[1])));
+  auto [server, end] = test::speak(input);
+  StreamSocket client = std::move(*StreamSocket::adopt(*executor, std::move(end)));
   Result<void> ended = executor->run(be_client(*executor, std::move(client), terms));
   (void)ended;
 }
@@ -88,7 +80,7 @@ void one_input(uint8_t terms, std::span<const uint8_t> input) {
 }  // namespace calf::nbd
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  if (size == 0 || size > calf::nbd::kMaxInput) return 0;
+  if (size == 0 || size > calf::test::kMaxSpoken) return 0;
   calf::nbd::one_input(data[0], {data + 1, size - 1});
   return 0;
 }

@@ -1,21 +1,18 @@
 // The input is what a client says to our server, all at once, and then nothing more; its first byte
 // chooses the export. Handshake and requests end, and a read-only export keeps its content.
-#include <sys/socket.h>
-
 #include <cstdint>
 #include <memory>
 #include <vector>
 
 #include "block/nbd/server_connection.h"
 #include "block/nbd/server_handshake.h"
+#include "tests/fuzz/spoken_input.h"
 #include "tests/nbd/disk_export.h"
 #include "tests/support/simulated_file.h"
 
 namespace calf::nbd {
 namespace {
 
-// What a socket holds.
-constexpr size_t kMaxInput = 32 << 10;
 constexpr uint64_t kDiskSize = 256 << 10;
 constexpr uint8_t kWritable = 1;
 constexpr uint8_t kSeveralClients = 2;
@@ -31,7 +28,8 @@ std::shared_ptr<test::SimulatedDisk> make_disk() {
 Task<void> serve(Executor& executor, StreamSocket* socket, const Export& exported) {
   Result<std::optional<Session>> session = co_await negotiate(*socket, exported);
   if (session.ok() && *session) {
-    ServerConnection connection(executor, *socket, exported, **session);
+    RequestMemory memory{kMaxPayload, WaitQueue(executor)};
+    ServerConnection connection(executor, *socket, exported, **session, memory);
     Result<void> served = co_await connection.run();
     (void)served;
   }
@@ -61,13 +59,9 @@ void one_input(uint8_t terms, std::span<const uint8_t> input) {
   Export exported = export_of(node, writable);
   exported.multi_conn = (terms & kSeveralClients) != 0;
 
-  int ends[2];
-  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) __builtin_trap();
-  ssize_t said = ::send(ends[0], input.data(), input.size(), MSG_DONTWAIT);
-  if (said != static_cast<ssize_t>(input.size())) __builtin_trap();
-  ::shutdown(ends[0], SHUT_WR);
-  StreamSocket client = std::move(*StreamSocket::adopt(*executor, Fd(ends[0])));
-  StreamSocket server = std::move(*StreamSocket::adopt(*executor, Fd(ends[1])));
+  auto [peer, end] = test::speak(input);
+  StreamSocket client = std::move(*StreamSocket::adopt(*executor, std::move(peer)));
+  StreamSocket server = std::move(*StreamSocket::adopt(*executor, std::move(end)));
   executor->spawn(serve(*executor, &server, exported));
   executor->run(listen_to(&client));
   for (const test::LoggedOp& op : disk->log) {
@@ -79,7 +73,7 @@ void one_input(uint8_t terms, std::span<const uint8_t> input) {
 }  // namespace calf::nbd
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  if (size == 0 || size > calf::nbd::kMaxInput) return 0;
+  if (size == 0 || size > calf::test::kMaxSpoken) return 0;
   calf::nbd::one_input(data[0], {data + 1, size - 1});
   return 0;
 }

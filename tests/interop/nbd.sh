@@ -77,6 +77,12 @@ kill -TERM "$server"
 ended 'SIGTERM ends the server'
 [ -e s ] && fail 'the socket is left behind'
 
+# A client that opens all its connections before it uses one.
+serve --socket "$work/s" --export-name disk --shared 2 top.qcow2
+check 'four connections of one client' timeout 60 nbdcopy -C 4 -T 4 "$uri" many
+check 'what it got' cmp many expected
+ended 'the server goes with its last client'
+
 # ---- reading and writing ----
 cp image.qcow2 rw.qcow2
 serve -w --socket "$work/s" --persistent rw.qcow2

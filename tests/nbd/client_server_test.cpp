@@ -84,6 +84,23 @@ TEST_F(NbdTest, SeveralClientsAtATime) {
   finish();
 }
 
+// A client opens all its connections before it uses one.
+TEST_F(NbdTest, OneClientMayComeMoreOftenThanThereAreClients) {
+  start(true, 2);
+  std::vector<std::unique_ptr<ClientNode>> connections;
+  for (int i = 0; i < 8; ++i) {
+    auto one = connect(true);
+    ASSERT_OK(one);
+    connections.push_back(std::move(*one));
+  }
+  Bytes bytes = pattern(4, 4'096);
+  EXPECT_OK(write(*connections.front(), 0, bytes));
+  EXPECT_EQ(*read(*connections.back(), 0, bytes.size()), bytes);
+  for (auto& one : connections)
+    EXPECT_OK(close(*one));
+  finish();
+}
+
 Async<> write_one(block::Node& node, uint64_t offset, const Bytes& bytes) {
   FlatIo io(std::span<const uint8_t>{bytes});
   block::WriteFlags flags;
