@@ -207,32 +207,34 @@ Async<> ClientConnection::receive_chunk(Chunk chunk) {
   co_return Result<void>();
 }
 
-Async<> ClientConnection::receive_data(Pending* pending, uint64_t length) {
-  be64 offset;
-  if (length < sizeof offset) co_return bad_reply("a chunk is too short");
-  CO_TRY_VOID(co_await socket_.receive(room_of(offset)));
-  length -= sizeof offset;
+std::optional<IoSlice> ClientConnection::place_of(Pending* pending, uint64_t offset,
+                                                  uint64_t length) {
   uint64_t start = pending->request.offset;
   uint64_t room = pending->to.size();
   bool fits = offset >= start && offset - start <= room && length <= room - (offset - start) &&
               length <= room - pending->received;
-  if (!fits) co_return bad_reply("data that was not asked for");
+  if (!fits) return std::nullopt;
   pending->received += length;
-  IoSlice part = pending->to.slice(static_cast<size_t>(offset - start), length);
-  co_return co_await receive_into(part);
+  return pending->to.slice(static_cast<size_t>(offset - start), static_cast<size_t>(length));
+}
+
+Async<> ClientConnection::receive_data(Pending* pending, uint64_t length) {
+  be64 offset;
+  if (length < sizeof offset) co_return bad_reply("a chunk is too short");
+  CO_TRY_VOID(co_await socket_.receive(room_of(offset)));
+  std::optional<IoSlice> place = place_of(pending, offset, length - sizeof offset);
+  if (!place) co_return bad_reply("data that was not asked for");
+  co_return co_await receive_into(*place);
 }
 
 Result<void> ClientConnection::take_hole(Pending* pending, std::span<const uint8_t> body) {
   Cursor cursor(body);
   uint64_t offset = cursor.take<be64>();
   uint64_t length = cursor.take<be32>();
-  uint64_t start = pending->request.offset;
-  uint64_t room = pending->to.size();
-  bool fits = cursor.finished() && offset >= start && offset - start <= room &&
-              length <= room - (offset - start) && length <= room - pending->received;
-  if (!fits) return bad_reply("a hole that was not asked for");
-  pending->received += length;
-  pending->to.slice(static_cast<size_t>(offset - start), length).fill(0);
+  std::optional<IoSlice> place;
+  if (cursor.finished()) place = place_of(pending, offset, length);
+  if (!place) return bad_reply("a hole that was not asked for");
+  place->fill(0);
   return {};
 }
 

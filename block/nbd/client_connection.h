@@ -59,6 +59,8 @@ class ClientConnection {
   Async<> receive_simple(be32 error, uint64_t cookie);
   Async<> receive_chunk(Chunk chunk);
   Async<> receive_data(Pending* pending, uint64_t length);
+  // Where a stretch of a read's answer goes; nothing if it was not asked for.
+  static std::optional<IoSlice> place_of(Pending* pending, uint64_t offset, uint64_t length);
   Result<void> take_hole(Pending* pending, std::span<const uint8_t> body);
   Result<void> take_status(Pending* pending, std::span<const uint8_t> body);
   Result<void> take_error(Pending* pending, std::span<const uint8_t> body);

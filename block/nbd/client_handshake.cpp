@@ -73,9 +73,7 @@ Async<> Handshake::send_option(Option option, std::span<const uint8_t> data) {
   header.magic = kOptionMagic;
   header.option = static_cast<uint32_t>(option);
   header.length = static_cast<uint32_t>(data.size());
-  std::vector<uint8_t> bytes;
-  append(&bytes, bytes_of(header));
-  append(&bytes, data);
+  std::vector<uint8_t> bytes = joined(header, data);
   co_return co_await socket_.send(bytes);
 }
 
@@ -105,15 +103,8 @@ Async<> Handshake::ask_structured() {
 }
 
 Async<> Handshake::ask_context() {
-  be32 name_length = static_cast<uint32_t>(name_.size());
   be32 one = 1U;
-  be32 context_length = static_cast<uint32_t>(context_.size());
-  std::vector<uint8_t> data;
-  append(&data, bytes_of(name_length));
-  append(&data, bytes_of(name_));
-  append(&data, bytes_of(one));
-  append(&data, bytes_of(context_length));
-  append(&data, bytes_of(context_));
+  std::vector<uint8_t> data = joined(counted(name_), one, counted(context_));
   CO_TRY_VOID(co_await send_option(Option::kSetMetaContext, data));
   for (unsigned i = 0; i < kMaxReplies; ++i) {
     CO_TRY(Reply reply, co_await receive_reply(Option::kSetMetaContext));
@@ -151,14 +142,9 @@ Result<void> Handshake::take_info(const Reply& reply) {
 
 // False if the server does not know GO.
 Async<bool> Handshake::go() {
-  be32 name_length = static_cast<uint32_t>(name_.size());
   be16 one = uint16_t{1};
   be16 wish = static_cast<uint16_t>(Info::kBlockSize);
-  std::vector<uint8_t> data;
-  append(&data, bytes_of(name_length));
-  append(&data, bytes_of(name_));
-  append(&data, bytes_of(one));
-  append(&data, bytes_of(wish));
+  std::vector<uint8_t> data = joined(counted(name_), one, wish);
   CO_TRY_VOID(co_await send_option(Option::kGo, data));
   for (unsigned i = 0; i < kMaxReplies; ++i) {
     CO_TRY(Reply reply, co_await receive_reply(Option::kGo));

@@ -48,9 +48,7 @@ Async<> Negotiation::reply(Option option, ReplyType type, std::vector<uint8_t> d
   header.option = static_cast<uint32_t>(option);
   header.type = static_cast<uint32_t>(type);
   header.length = static_cast<uint32_t>(data.size());
-  std::vector<uint8_t> bytes;
-  append(&bytes, bytes_of(header));
-  append(&bytes, data);
+  std::vector<uint8_t> bytes = joined(header, data);
   co_return co_await socket_.send(bytes);
 }
 
@@ -73,9 +71,7 @@ Async<Negotiation::Next> Negotiation::export_name(std::vector<uint8_t> data) {
   }
   be64 size = exported_.node->size();
   be16 flags = exported_.flags();
-  std::vector<uint8_t> bytes;
-  append(&bytes, bytes_of(size));
-  append(&bytes, bytes_of(flags));
+  std::vector<uint8_t> bytes = joined(size, flags);
   if (!no_zeroes_) bytes.resize(bytes.size() + 124);
   CO_TRY_VOID(co_await socket_.send(bytes));
   co_return Next::kTransmit;
@@ -85,10 +81,7 @@ Async<Negotiation::Next> Negotiation::list(std::vector<uint8_t> data) {
   if (!data.empty()) {
     co_return co_await refuse(Option::kList, ReplyType::kInvalid, "LIST has no data");
   }
-  be32 length = static_cast<uint32_t>(exported_.name.size());
-  std::vector<uint8_t> answer;
-  append(&answer, bytes_of(length));
-  append(&answer, bytes_of(exported_.name));
+  std::vector<uint8_t> answer = counted(exported_.name);
   CO_TRY_VOID(co_await reply(Option::kList, ReplyType::kServer, std::move(answer)));
   co_return co_await acknowledge(Option::kList, Next::kContinue);
 }
@@ -109,8 +102,7 @@ Async<Negotiation::Next> Negotiation::go(Option option, std::vector<uint8_t> dat
   info.type = static_cast<uint16_t>(Info::kExport);
   info.size = exported_.node->size();
   info.flags = exported_.flags();
-  std::vector<uint8_t> answer;
-  append(&answer, bytes_of(info));
+  std::vector<uint8_t> answer = joined(info);
   CO_TRY_VOID(co_await reply(option, ReplyType::kInfo, std::move(answer)));
 
   InfoBlockSize blocks;
@@ -118,8 +110,7 @@ Async<Negotiation::Next> Negotiation::go(Option option, std::vector<uint8_t> dat
   blocks.minimum = exported_.node->limits().request_alignment;
   blocks.preferred = std::max(kPreferredBlock, exported_.node->limits().request_alignment);
   blocks.maximum = kMaxPayload;
-  std::vector<uint8_t> sizes;
-  append(&sizes, bytes_of(blocks));
+  std::vector<uint8_t> sizes = joined(blocks);
   CO_TRY_VOID(co_await reply(option, ReplyType::kInfo, std::move(sizes)));
   co_return co_await acknowledge(option, option == Option::kGo ? Next::kTransmit : Next::kContinue);
 }
@@ -150,9 +141,7 @@ Async<Negotiation::Next> Negotiation::meta_context(Option option, std::vector<ui
   }
   if (wanted) {
     be32 id = set ? kContextId : 0;
-    std::vector<uint8_t> answer;
-    append(&answer, bytes_of(id));
-    append(&answer, bytes_of(std::string(kAllocationContext)));
+    std::vector<uint8_t> answer = joined(id, std::string(kAllocationContext));
     CO_TRY_VOID(co_await reply(option, ReplyType::kMetaContext, std::move(answer)));
     if (set) session_.allocation_context = true;
   }
