@@ -35,7 +35,7 @@ class Server {
       : executor_(executor),
         exported_(std::move(exported)),
         options_(std::move(options)),
-        memory_{uint64_t{options_.max_clients} * kMaxPayload, WaitQueue(executor)},
+        memory_(executor, uint64_t{options_.max_clients} * kMaxPayload),
         changed_(executor) {
     exported_.multi_conn = options_.max_clients > 1;
   }

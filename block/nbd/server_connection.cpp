@@ -35,10 +35,11 @@ Task<void> ServerConnection::reserve(Job* job) {
   if (has_payload(job->command) || job->command == Command::kRead) {
     bytes = std::min<uint64_t>(job->range.length, kMaxPayload);
   }
-  while (in_flight_ >= kMaxInFlight || bytes_in_flight_ + bytes > kMaxBytesInFlight ||
-         bytes > memory_.left) {
+  while (in_flight_ >= kMaxInFlight || bytes_in_flight_ + bytes > kMaxBytesInFlight)
     co_await memory_.answered.wait();
-  }
+  AsyncMutex::Guard guard = co_await memory_.turn.lock();
+  while (bytes > memory_.left)
+    co_await memory_.answered.wait();
   job->reserved = bytes;
   ++in_flight_;
   bytes_in_flight_ += bytes;

@@ -20,7 +20,12 @@ namespace calf::nbd {
 // What the requests of all clients together may take. At least kMaxPayload when nothing is in
 // flight.
 struct RequestMemory {
+  RequestMemory(Executor& executor, uint64_t size)
+      : left(size), turn(executor), answered(executor) {}
+
   uint64_t left;
+  // Of those who wait for memory: a large request would never get it beside many small ones.
+  AsyncMutex turn;
   // Somebody's request has been answered.
   WaitQueue answered;
 };

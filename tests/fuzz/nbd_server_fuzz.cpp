@@ -28,7 +28,7 @@ std::shared_ptr<test::SimulatedDisk> make_disk() {
 Task<void> serve(Executor& executor, StreamSocket* socket, const Export& exported) {
   Result<std::optional<Session>> session = co_await negotiate(*socket, exported);
   if (session.ok() && *session) {
-    RequestMemory memory{kMaxPayload, WaitQueue(executor)};
+    RequestMemory memory(executor, kMaxPayload);
     ServerConnection connection(executor, *socket, exported, **session, memory);
     Result<void> served = co_await connection.run();
     (void)served;

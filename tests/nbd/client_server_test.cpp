@@ -101,6 +101,30 @@ TEST_F(NbdTest, OneClientMayComeMoreOftenThanThereAreClients) {
   finish();
 }
 
+Async<> read_all(block::Node& node) {
+  Bytes bytes(node.size());
+  FlatIo io{std::span<uint8_t>(bytes)};
+  co_return co_await node.read(0, io.slice());
+}
+
+TEST_F(NbdTest, RequestsBeyondTheMemoryOfAllWaitForTheirTurn) {
+  disk_->content.resize(kMaxPayload);
+  constexpr unsigned kClients = 2;
+  start(false, kClients);
+  std::vector<std::unique_ptr<ClientNode>> connections;
+  std::vector<Async<>> reads;
+  for (unsigned i = 0; i < 2 * kClients; ++i) {
+    auto one = connect(false);
+    ASSERT_OK(one);
+    connections.push_back(std::move(*one));
+    reads.push_back(read_all(*connections.back()));
+  }
+  EXPECT_OK(run(all_succeed(executor(), std::move(reads))));
+  for (auto& one : connections)
+    EXPECT_OK(close(*one));
+  finish();
+}
+
 Async<> write_one(block::Node& node, uint64_t offset, const Bytes& bytes) {
   FlatIo io(std::span<const uint8_t>{bytes});
   block::WriteFlags flags;
