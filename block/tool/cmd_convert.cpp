@@ -11,7 +11,7 @@
 #include "block/qcow2/image.h"
 #include "block/tool/commands.h"
 #include "block/tool/convert_arguments.h"
-#include "block/tool/create_options.h"
+#include "block/tool/create_image.h"
 #include "block/tool/progress.h"
 
 namespace calf::img {

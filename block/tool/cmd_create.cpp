@@ -4,7 +4,7 @@
 
 #include "block/open_gate.h"
 #include "block/tool/commands.h"
-#include "block/tool/create_options.h"
+#include "block/tool/create_image.h"
 #include "block/tool/image_name.h"
 #include "block/tool/options.h"
 #include "block/tool/sizes.h"

@@ -5,7 +5,7 @@
 #include "block/ops/copy.h"
 #include "block/range_node.h"
 #include "block/tool/commands.h"
-#include "block/tool/create_options.h"
+#include "block/tool/create_image.h"
 #include "block/tool/image_name.h"
 #include "block/tool/options.h"
 #include "block/tool/progress.h"
