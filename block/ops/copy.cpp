@@ -3,11 +3,10 @@
 #include <algorithm>
 #include <bit>
 #include <chrono>
-#include <optional>
 #include <utility>
 
 #include "block/io/aligned_buffer.h"
-#include "block/ops/chain_map.h"
+#include "block/ops/copy_steps.h"
 #include "block/ops/window.h"
 
 namespace calf::ops {
@@ -15,13 +14,15 @@ namespace {
 
 using block::Node;
 
-// What one worker moves at once.
-constexpr uint64_t kMaxPart = uint64_t{2} << 20;
-// What one write_zeroes covers, so that a stop is heard in between.
-constexpr uint64_t kMaxZeroes = uint64_t{1} << 30;
-constexpr uint64_t kSector = 512;
+// The least run of zeroes that becomes a hole.
+uint64_t hole_of(const CopyOptions& options) {
+  return options.sparse < kSector ? kSector : std::min(std::bit_floor(options.sparse), kMaxPart);
+}
 
-enum class Action : uint8_t { kSkip, kZero, kData };
+uint64_t unit_of(const Node& target, const CopyOptions& options) {
+  const uint64_t cluster = target.limits().cluster_size;
+  return cluster != 0 ? cluster : hole_of(options);
+}
 
 class Copier {
  public:
@@ -30,15 +31,6 @@ class Copier {
   Async<> run();
 
  private:
-  // A stretch of the source, in whole units, and what to do with it.
-  struct Step {
-    ByteRange range;
-    Action action = Action::kSkip;
-  };
-  Async<Step> next_step(uint64_t position);
-  Async<Step> next_units(uint64_t position);
-  Async<ChainExtent> status(ByteRange range);
-  Action action_for(const ChainExtent& extent) const;
   Async<uint64_t> data_bytes();
   Async<> walk(Window& window);
   Async<> throttle(uint64_t bytes);
@@ -53,8 +45,10 @@ class Copier {
   void pass_turn();
   uint64_t run_length(std::span<const uint8_t> bytes, uint64_t offset, bool* zero) const;
 
-  bool counts(Action action) const { return !options_.count_data || action == Action::kData; }
-  void done(Action action, uint64_t bytes) {
+  bool counts(CopyAction action) const {
+    return !options_.count_data || action == CopyAction::kData;
+  }
+  void done(CopyAction action, uint64_t bytes) {
     if (!counts(action)) return;
     done_ += bytes;
     control_.report(done_, total_);
@@ -68,15 +62,14 @@ class Copier {
   const JobControl& control_;
   // Of the progress.
   uint64_t total_;
-  ChainMap map_;
   // Steps begin and end on multiples of this.
-  uint64_t unit_ = kSector;
+  uint64_t unit_;
   // So do the runs of zeroes that are found in what was read: no smaller than a hole is to be.
   uint64_t zero_unit_ = kSector;
+  CopySteps steps_;
   uint64_t done_ = 0;
   uint64_t next_ticket_ = 0;
   uint64_t turn_ = 0;
-  std::optional<Step> pending_;
   bool failed_ = false;
   WaitQueue turn_changed_;
   std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();
@@ -92,103 +85,11 @@ Copier::Copier(Executor& executor, Node& source, uint64_t length, Node& target,
       options_(options),
       control_(control),
       total_(length),
-      map_(source),
+      unit_(unit_of(target, options)),
+      steps_(source, length, unit_, options, control),
       turn_changed_(executor) {
-  const uint64_t hole =
-      options.sparse < kSector ? kSector : std::min(std::bit_floor(options.sparse), kMaxPart);
-  const uint64_t cluster = target.limits().cluster_size;
-  unit_ = cluster != 0 ? cluster : hole;
   // What is compressed is a cluster at a time.
-  zero_unit_ = options.write_compressed ? unit_ : std::max(unit_, hole);
-}
-
-Action Copier::action_for(const ChainExtent& extent) const {
-  const bool part = options_.target_has_backing || options_.source_layers != 0;
-  if (part && !extent.present) return Action::kSkip;
-  if (extent.zero) {
-    // All bytes wanted: the zeroes are written as data.
-    if (options_.sparse == 0) return Action::kData;
-    uint64_t begin = extent.range.offset;
-    if (options_.target_has_backing && begin >= options_.backing_size) return Action::kSkip;
-    return options_.target_is_zero ? Action::kSkip : Action::kZero;
-  }
-  return Action::kData;
-}
-
-// To salvage what there is, a stretch whose status cannot be read is asked for in ever smaller
-// pieces, until it is the sector that fails: that one is to be read.
-Async<ChainExtent> Copier::status(ByteRange range) {
-  while (true) {
-    Result<ChainExtent> found(ChainExtent{});
-    if (options_.source_layers != 0) {
-      found = co_await map_.map_above(range, options_.source_layers);
-    } else if (options_.target_has_backing) {
-      found = co_await map_.map_top(range);
-    } else {
-      found = co_await map_.map(range);
-    }
-    if (found.ok()) co_return found;
-    if (!options_.salvage) {
-      co_return std::move(found.error())
-          .with_context(fmt::format("error while reading block status at byte {}", range.offset));
-    }
-    if (range.length > kSector) {
-      range.length = align_up(div_round_up(range.length, 4), kSector);
-      continue;
-    }
-    if (control_.warning) {
-      control_.warning(fmt::format("error while reading block status at offset {}: {}",
-                                   range.offset, found.error().message()));
-    }
-    ChainExtent unknown;
-    unknown.range = range;
-    unknown.present = true;
-    unknown.data = true;
-    co_return unknown;
-  }
-}
-
-// What to do with the unit at `position`, and as many more as the last extent looked at covers. A
-// unit with two answers is data.
-Async<Copier::Step> Copier::next_units(uint64_t position) {
-  uint64_t unit_end = std::min(align_down(position, unit_) + unit_, length_);
-  uint64_t at = position;
-  Step step{{position, 0}, Action::kSkip};
-  while (true) {
-    ByteRange rest{at, std::min(length_ - at, kMaxZeroes)};
-    CO_TRY(ChainExtent extent, co_await status(rest));
-    Action action = action_for(extent);
-    bool same = at == position || action == step.action;
-    step.action = same ? action : Action::kData;
-    at = std::min(extent.range.end(), length_);
-    if (at < unit_end) continue;
-    uint64_t end = at == length_ ? at : align_down(at, unit_);
-    if (!same) end = unit_end;
-    step.range.length = end - position;
-    co_return step;
-  }
-}
-
-// The longest stretch at `position` with one action, within reason.
-Async<Copier::Step> Copier::next_step(uint64_t position) {
-  std::optional<Step> step = std::exchange(pending_, std::nullopt);
-  while (!step || step->range.end() < length_) {
-    // What a failing disk tells is told in its order: nothing is asked for ahead of the reads.
-    if (step && options_.salvage) break;
-    if (step && step->range.length >= (step->action == Action::kData ? kMaxPart : kMaxZeroes))
-      break;
-    uint64_t at = step ? step->range.end() : position;
-    CO_TRY(Step next, co_await next_units(at));
-    if (!step) {
-      step = next;
-    } else if (next.action == step->action) {
-      step->range.length += next.range.length;
-    } else {
-      pending_ = next;
-      break;
-    }
-  }
-  co_return *step;
+  zero_unit_ = options.write_compressed ? unit_ : std::max(unit_, hole_of(options));
 }
 
 Async<> Copier::throttle(uint64_t bytes) {
@@ -207,13 +108,13 @@ Async<> Copier::walk(Window& window) {
   while (position < length_) {
     if (++steps % kStepsBetweenYields == 0) co_await executor_.yield();
     CO_TRY_VOID(control_.check());
-    CO_TRY(Step step, co_await next_step(position));
+    CO_TRY(CopyStep step, co_await steps_.next(position));
     position = step.range.end();
-    if (step.action == Action::kSkip) {
+    if (step.action == CopyAction::kSkip) {
       done(step.action, step.range.length);
       continue;
     }
-    if (step.action == Action::kZero) {
+    if (step.action == CopyAction::kZero) {
       Async<> task = zero_part(step.range);
       CO_TRY_VOID(co_await window.start(std::move(task)));
       continue;
@@ -243,8 +144,8 @@ Async<uint64_t> Copier::data_bytes() {
   for (uint64_t position = 0; position < length_;) {
     if (++steps % kStepsBetweenYields == 0) co_await executor_.yield();
     CO_TRY_VOID(control_.check());
-    CO_TRY(Step step, co_await next_step(position));
-    if (step.action == Action::kData) bytes += step.range.length;
+    CO_TRY(CopyStep step, co_await steps_.next(position));
+    if (step.action == CopyAction::kData) bytes += step.range.length;
     position = step.range.end();
   }
   co_return bytes;
@@ -274,7 +175,7 @@ Async<> Copier::zero_part(ByteRange range) {
     co_return std::move(r.error()).with_context(
         fmt::format("error while writing at byte {}", range.offset));
   }
-  done(Action::kZero, range.length);
+  done(CopyAction::kZero, range.length);
   co_return r;
 }
 
@@ -310,7 +211,7 @@ Async<> Copier::copy_part(ByteRange range, uint64_t ticket) {
     pass_turn();
   }
   if (r.ok()) {
-    done(Action::kData, range.length);
+    done(CopyAction::kData, range.length);
   } else {
     failed_ = true;
   }
