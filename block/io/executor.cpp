@@ -60,6 +60,11 @@ bool Executor::run_posted() {
   return !work.empty();
 }
 
+bool Executor::has_posted() {
+  std::lock_guard lock(posted_mutex_);
+  return !posted_.empty();
+}
+
 bool Executor::run_ready() {
   // Only what is ready now: coroutines that yield() let I/O in between.
   size_t count = ready_.size();
@@ -86,7 +91,8 @@ void Executor::idle() {
   if (pollers_.empty()) return engine_->wait(true, ready_);
   if (window_.now() > IdleWindow::Duration::zero()) {
     engine_->wait(false, ready_);  // what is queued must be on its way first
-    if (!ready_.empty() || look_around()) return;
+    // That may have met a wake(): it is told once only, so nobody may sleep over it.
+    if (!ready_.empty() || has_posted() || look_around()) return;
   }
   auto begin = std::chrono::steady_clock::now();
   engine_->wait(true, ready_);

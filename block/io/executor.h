@@ -120,6 +120,7 @@ class Executor {
   static detail::Detached drive(Executor* self, Task<void> task);
   bool run_ready();    // true if anything ran
   bool run_posted();   // true if anything ran
+  bool has_posted();
   void turn();         // one round of the loop; waits if nothing is ready
   void idle();         // until something is ready, or wake()
   bool look_around();  // true if a poller found work, or the engine has some

@@ -198,6 +198,34 @@ TEST_P(ExecutorTest, PollersLookBetweenStartAndStopOnly) {
   EXPECT_EQ(poller.looks_, looks);
 }
 
+// Sees nothing, so that the executor goes through looking to sleeping each time.
+class BlindPoller final : public IdlePoller {
+ public:
+  void start_looking() override {}
+  bool look() override { return false; }
+  bool stop_looking() override { return false; }
+};
+
+Task<void> nothing() {
+  co_return;
+}
+
+// Posts come at every moment between a look at what is posted and the sleep. One that was slept
+// over would never be answered.
+TEST_P(ExecutorTest, NoPostIsSleptOver) {
+  BlindPoller poller;
+  executor_->add_poller(poller);
+  std::thread thread([&] { executor_->run_until_stopped(); });
+  for (unsigned i = 0; i < 20000; ++i) {
+    auto until = std::chrono::steady_clock::now() + std::chrono::nanoseconds(i % 97 * 50);
+    while (std::chrono::steady_clock::now() < until)
+      __builtin_ia32_pause();
+    executor_->run_blocking(nothing());
+  }
+  executor_->stop();
+  thread.join();
+}
+
 TEST(IdleWindow, GrowsByShortSleepsAndEndsByLongOnes) {
   using std::chrono::microseconds;
   IdleWindow window;
