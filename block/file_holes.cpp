@@ -26,9 +26,7 @@ Seek seek(int fd, off_t start) {
 
 Async<std::optional<FileStretch>> FileHoles::at(Executor& executor, int fd, uint64_t offset) {
   if (!can_tell_) co_return std::nullopt;
-  if (last_ && last_->range.contains(offset)) {
-    co_return FileStretch{{offset, last_->range.end() - offset}, last_->hole};
-  }
+  if (auto stretch = remembered(offset)) co_return stretch;
   uint64_t changes = changes_;
   auto start = static_cast<off_t>(offset);
   Seek found = co_await executor.offload([fd, start] { return seek(fd, start); });

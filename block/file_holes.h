@@ -25,6 +25,11 @@ class FileHoles {
   // The rest of the stretch that `offset` lies in. Nothing: the file system cannot tell, so all may
   // be data. `fd` stays open meanwhile.
   Async<std::optional<FileStretch>> at(Executor& executor, int fd, uint64_t offset);
+  // The same from what is remembered.
+  std::optional<FileStretch> remembered(uint64_t offset) const {
+    if (!last_ || !last_->range.contains(offset)) return std::nullopt;
+    return FileStretch{{offset, last_->range.end() - offset}, last_->hole};
+  }
   void forget() {
     last_.reset();
     ++changes_;

@@ -480,21 +480,31 @@ Async<> FileNode::flush() {
   co_return Result<void>();
 }
 
-Async<Extent> FileNode::map(ByteRange range) {
+Extent FileNode::extent_of(ByteRange range, std::optional<FileStretch> stretch) const {
   Extent extent;
   extent.range = range;
   extent.allocated = true;
   extent.data = true;
   extent.host_offset = range.offset;
   extent.host_file = &name_;
-  if (block_device_) co_return extent;
-  CO_TRY(std::optional<FileStretch> stretch,
-         co_await holes_.at(executor_, fd_.get(), range.offset));
-  if (!stretch) co_return extent;  // all of it may be data
+  if (!stretch) return extent;  // all of it may be data
   extent.data = !stretch->hole;
   extent.zero = stretch->hole;
   extent.range.length = std::min(range.length, stretch->range.length);
-  co_return extent;
+  return extent;
+}
+
+Async<Extent> FileNode::map(ByteRange range) {
+  if (block_device_) co_return extent_of(range, std::nullopt);
+  CO_TRY(std::optional<FileStretch> stretch,
+         co_await holes_.at(executor_, fd_.get(), range.offset));
+  co_return extent_of(range, stretch);
+}
+
+std::optional<Extent> FileNode::known(ByteRange range) {
+  std::optional<FileStretch> stretch = holes_.remembered(range.offset);
+  if (!stretch) return std::nullopt;
+  return extent_of(range, stretch);
 }
 
 Async<> FileNode::truncate(uint64_t size, Preallocation preallocation) {

@@ -81,6 +81,7 @@ class FileNode final : public Node {
   Async<> discard(ByteRange range) override;
   Async<> flush() override;
   Async<Extent> map(ByteRange range) override;
+  std::optional<Extent> known(ByteRange range) override;
   Async<> truncate(uint64_t size, Preallocation preallocation) override;
   Async<> close() override;
   const std::string& name() const override { return name_; }
@@ -106,6 +107,7 @@ class FileNode final : public Node {
   Async<> write_bounced(ByteRange range, IoSlice from, int rw_flags);
   Async<> write_direct(uint64_t offset, IoSlice from, int rw_flags);
   Async<> fallocate(int mode, ByteRange range);
+  Extent extent_of(ByteRange range, std::optional<FileStretch> stretch) const;
   Async<> zero_inside(ByteRange range, bool may_unmap);
   Async<> write_zero_bytes(ByteRange range);
   Result<void> trim_padding(uint64_t written_end);

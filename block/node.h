@@ -98,6 +98,9 @@ class Node {
   // What this layer (not its backing) knows of the longest prefix of `range` with one status.
   // `range` is not empty and inside size(); the answer starts where it starts and is not empty.
   virtual Async<Extent> map(ByteRange range) = 0;
+  // The same without waiting, if enough is in memory to say something; the prefix may be shorter
+  // than map() would make it. Nothing: ask map().
+  virtual std::optional<Extent> known(ByteRange /*range*/) { return std::nullopt; }
   // Sets the size; new bytes read as zeroes.
   virtual Async<> truncate(uint64_t size, Preallocation preallocation) = 0;
   // Writes back what is cached, marks the image clean, releases what it holds. Nothing is in

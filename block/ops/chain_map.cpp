@@ -38,68 +38,92 @@ ChainMap::ChainMap(block::Node& top) {
   }
 }
 
-Async<ChainExtent> ChainMap::map_layer(const Layer& layer, ByteRange range) {
-  CO_TRY(block::Extent found, co_await layer.node->map(range));
+std::optional<block::Extent> ChainMap::ask(block::Node& node, ByteRange range, Look& look) {
+  for (const Told& told : look.told) {
+    if (told.node != &node || told.extent.range.offset != range.offset) continue;
+    block::Extent extent = told.extent;
+    extent.range = extent.range.intersect(range);
+    return extent;
+  }
+  std::optional<block::Extent> known = node.known(range);
+  if (!known) {
+    look.node = &node;
+    look.range = range;
+  }
+  return known;
+}
+
+std::optional<ChainExtent> ChainMap::look_at(const Layer& layer, ByteRange range, Look& look) {
+  std::optional<block::Extent> found = ask(*layer.node, range, look);
+  if (!found) return std::nullopt;
   ChainExtent extent;
-  extent.range = found.range.intersect(range);
-  extent.present = found.allocated;
-  extent.zero = found.allocated && found.zero;
-  extent.data = found.allocated && found.data;
-  extent.encoded = found.encoded;
-  extent.host_offset = found.host_offset;
-  extent.host_file = found.host_file;
-  if (layer.file != nullptr && extent.data && !extent.zero && extent.host_offset) {
-    uint64_t file_size = layer.file->size();
-    if (*extent.host_offset >= file_size) {
-      extent.zero = true;
-    } else {
-      ByteRange host{*extent.host_offset, extent.range.length};
-      CO_TRY(block::Extent below, co_await layer.file->map(host.intersect({0, file_size})));
-      extent.range.length = std::min(extent.range.length, below.range.length);
-      extent.zero = below.zero;
-    }
+  extent.range = found->range.intersect(range);
+  extent.present = found->allocated;
+  extent.zero = found->allocated && found->zero;
+  extent.data = found->allocated && found->data;
+  extent.encoded = found->encoded;
+  extent.host_offset = found->host_offset;
+  extent.host_file = found->host_file;
+  if (layer.file == nullptr || !extent.data || extent.zero || !extent.host_offset) return extent;
+  uint64_t file_size = layer.file->size();
+  if (*extent.host_offset >= file_size) {
+    extent.zero = true;
+    return extent;
   }
-  co_return extent;
+  ByteRange host{*extent.host_offset, extent.range.length};
+  std::optional<block::Extent> below = ask(*layer.file, host.intersect({0, file_size}), look);
+  if (!below) return std::nullopt;
+  extent.range.length = std::min(extent.range.length, below->range.length);
+  extent.zero = below->zero;
+  return extent;
 }
 
-Async<ChainExtent> ChainMap::map_top(ByteRange range) {
-  return map_layer(layers_.front(), range);
-}
-
-Async<ChainExtent> ChainMap::map_above(ByteRange range, size_t count) {
-  ChainExtent answer;
+std::optional<ChainExtent> ChainMap::look_through(ByteRange range, size_t count, Below below,
+                                                  Look& look) const {
+  std::optional<ChainExtent> answer;
   for (size_t i = 0; i < count; ++i) {
-    CO_TRY(answer, co_await map_layer(layers_[i], range));
-    answer.depth = static_cast<unsigned>(i);
-    if (answer.present) break;
+    answer = look_at(layers_[i], range, look);
+    if (!answer) break;
+    answer->depth = static_cast<unsigned>(i);
+    if (answer->present || below == Below::kIsNotAsked) break;
     uint64_t size_below = i + 1 == layers_.size() ? 0 : layers_[i + 1].node->size();
-    if (answer.range.offset >= size_below) {
-      answer.present = true;
-      answer.zero = true;
-      break;
-    }
-    range = answer.range = answer.range.intersect({0, size_below});
-  }
-  co_return answer;
-}
-
-Async<ChainExtent> ChainMap::map(ByteRange range) {
-  ChainExtent answer;
-  for (size_t i = 0; i < layers_.size(); ++i) {
-    CO_TRY(ChainExtent extent, co_await map_layer(layers_[i], range));
-    extent.depth = static_cast<unsigned>(i);
-    answer = extent;
-    if (answer.present) break;
-    bool last = i + 1 == layers_.size();
-    uint64_t size_below = last ? 0 : layers_[i + 1].node->size();
-    if (answer.range.offset >= size_below) {
-      answer.zero = true;
+    if (answer->range.offset >= size_below) {
+      answer->zero = true;
+      answer->present = below == Below::kIsPresentZero;
       break;
     }
     // What lies behind the end of the layer below is another stretch.
-    range = answer.range.intersect({0, size_below});
+    range = answer->range = answer->range.intersect({0, size_below});
   }
-  co_return answer;
+  return answer;
+}
+
+Async<ChainExtent> ChainMap::answer(ByteRange range, size_t count, Below below) {
+  std::vector<Told> told;
+  for (;;) {
+    Look look{told};
+    if (auto extent = look_through(range, count, below, look)) co_return *extent;
+    CO_TRY(block::Extent extent, co_await look.node->map(look.range));
+    told.push_back({look.node, extent});
+  }
+}
+
+Async<ChainExtent> ChainMap::map(ByteRange range) {
+  return answer(range, layers_.size(), Below::kIsZero);
+}
+
+Async<ChainExtent> ChainMap::map_top(ByteRange range) {
+  return answer(range, 1, Below::kIsNotAsked);
+}
+
+std::optional<ChainExtent> ChainMap::known(ByteRange range) const {
+  static const std::vector<Told> kNothing;
+  Look look{kNothing};
+  return look_through(range, layers_.size(), Below::kIsZero, look);
+}
+
+Async<ChainExtent> ChainMap::map_above(ByteRange range, size_t count) {
+  return answer(range, count, Below::kIsPresentZero);
 }
 
 }  // namespace calf::ops

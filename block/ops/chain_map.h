@@ -48,6 +48,8 @@ class ChainMap {
 
   // The longest known prefix of `range` with one status. `range` is not empty and inside the top.
   Async<ChainExtent> map(ByteRange range);
+  // The same without waiting, if the layers can say it; a shorter prefix perhaps.
+  std::optional<ChainExtent> known(ByteRange range) const;
   // The same, asking the top alone: not present where it has nothing.
   Async<ChainExtent> map_top(ByteRange range);
   // What the first `count` layers say that those below them do not: present, too, where zeroes come
@@ -60,7 +62,26 @@ class ChainMap {
     // Set if holes of the file below show in the answer.
     block::Node* file = nullptr;
   };
-  Async<ChainExtent> map_layer(const Layer& layer, ByteRange range);
+  // What had to be waited for, for one answer.
+  struct Told {
+    block::Node* node = nullptr;
+    block::Extent extent;
+  };
+  // One answer from what the layers know and what was told. Without one, `node` is to be asked
+  // about `range`.
+  struct Look {
+    const std::vector<Told>& told;
+    block::Node* node = nullptr;
+    ByteRange range;
+  };
+  enum class Below : uint8_t { kIsZero, kIsPresentZero, kIsNotAsked };
+
+  static std::optional<block::Extent> ask(block::Node& node, ByteRange range, Look& look);
+  static std::optional<ChainExtent> look_at(const Layer& layer, ByteRange range, Look& look);
+  // The first `count` layers; `below`: what lies behind the end of the layer that would answer.
+  std::optional<ChainExtent> look_through(ByteRange range, size_t count, Below below,
+                                          Look& look) const;
+  Async<ChainExtent> answer(ByteRange range, size_t count, Below below);
 
   std::vector<Layer> layers_;
 };

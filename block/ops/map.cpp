@@ -23,7 +23,12 @@ Async<> map_extents(Executor& executor, block::Node& top, ByteRange range,
   while (!range.empty()) {
     // Tables that are cached are read without a wait: let others run now and then.
     if (++steps % kStepsBetweenYields == 0) co_await executor.yield();
-    CO_TRY(ChainExtent extent, co_await map.map(range));
+    ChainExtent extent;
+    if (std::optional<ChainExtent> known = map.known(range)) {
+      extent = *known;
+    } else {
+      CO_TRY(extent, co_await map.map(range));
+    }
     range = {extent.range.end(), range.length - extent.range.length};
     if (current.range.empty()) {
       current = extent;

@@ -326,6 +326,11 @@ Async<block::Extent> Image::map(ByteRange range) {
   co_return co_await map_guest(*state_, range);
 }
 
+std::optional<block::Extent> Image::known(ByteRange range) {
+  if (!state_->check_range(range.offset, range.length).ok()) return std::nullopt;
+  return known_extent(*state_, range);
+}
+
 Async<> Image::truncate(uint64_t size, block::Preallocation preallocation) {
   CO_TRY_VOID(state_->check_range(0, 0));
   CO_TRY_VOID(state_->check_writable());

@@ -134,6 +134,7 @@ class Image final : public block::Node {
   Async<> discard(ByteRange range) override;
   Async<> flush() override;
   Async<block::Extent> map(ByteRange range) override;
+  std::optional<block::Extent> known(ByteRange range) override;
   Async<> truncate(uint64_t size, block::Preallocation preallocation) override;
   Async<> close() override;
   block::Node* backing() const override;

@@ -116,6 +116,8 @@ Async<> read_cluster_part(Image::State& state, L2Entry entry, uint64_t offset, I
 bool part_reads_zero(const Image::State& state, L2Entry entry, ByteRange part);
 // map() without its locks.
 Async<block::Extent> map_guest(Image::State& state, ByteRange range);
+// The same from the tables in memory; nothing for an entry that breaks the format, too.
+std::optional<block::Extent> known_extent(Image::State& state, ByteRange range);
 
 // writer.cpp
 Async<> write_guest(Image::State& state, uint64_t offset, IoSlice from);

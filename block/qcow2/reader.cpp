@@ -171,17 +171,15 @@ Async<> read_cluster_part(Image::State& state, L2Entry entry, uint64_t offset, I
   co_return Result<void>();
 }
 
-Async<block::Extent> map_guest(Image::State& state, ByteRange range) {
+std::optional<block::Extent> known_extent(Image::State& state, ByteRange range) {
   const Geometry& g = state.geometry();
   Mapping& mapping = state.parts->mapping;
   block::Extent out;
   Piece first;
   for (uint64_t at = range.offset; at < range.end();) {
-    CO_TRY(L2View view, co_await mapping.view(at));
-    Piece piece = next_piece(state, view, at, range.end());
-    if (piece.kind == ClusterKind::kInvalid) {
-      co_return mapping.invalid_entry(view, 0, false);
-    }
+    std::optional<L2View> view = mapping.find(at);
+    if (!view) break;
+    Piece piece = next_piece(state, *view, at, range.end());
     if (at == range.offset) {
       first = piece;
     } else {
@@ -190,7 +188,12 @@ Async<block::Extent> map_guest(Image::State& state, ByteRange range) {
     }
     at += piece.length;
     out.range = {range.offset, at - range.offset};
+    // A piece that ended before its slice did has something else behind it. (Compressed clusters
+    // are pieces of their own.)
+    const bool whole_slice = g.clusters_for(at - view->guest) == view->count;
+    if (piece.kind != ClusterKind::kCompressed && !whole_slice) break;
   }
+  if (out.range.empty() || first.kind == ClusterKind::kInvalid) return std::nullopt;
   out.allocated = first.kind != ClusterKind::kUnallocated;
   out.zero = first.kind == ClusterKind::kZeroPlain || first.kind == ClusterKind::kZeroAlloc;
   out.data = first.kind == ClusterKind::kData || first.kind == ClusterKind::kCompressed;
@@ -201,7 +204,15 @@ Async<block::Extent> map_guest(Image::State& state, ByteRange range) {
     out.host_offset = first.entry.offset + g.in_cluster(range.offset);
     out.host_file = &state.data_name();
   }
-  co_return out;
+  return out;
+}
+
+Async<block::Extent> map_guest(Image::State& state, ByteRange range) {
+  Mapping& mapping = state.parts->mapping;
+  // Pinned, so it is found.
+  CO_TRY(L2View view, co_await mapping.view(range.offset));
+  if (std::optional<block::Extent> extent = known_extent(state, range)) co_return *extent;
+  co_return mapping.invalid_entry(view, 0, false);
 }
 
 }  // namespace calf::qcow2

@@ -1,5 +1,7 @@
 // map: where the disk's bytes are. Contract sections 3.8 and 5.5.
 
+#include <fmt/compile.h>
+
 #include <cstdio>
 
 #include "block/base/log.h"
@@ -26,11 +28,17 @@ std::string hex(uint64_t value) {
 }
 
 void print_json(const ops::ChainExtent& e, bool first) {
-  std::string offset = e.host_offset ? fmt::format(", \"offset\": {}", *e.host_offset) : "";
-  put("{}{{ \"start\": {}, \"length\": {}, \"depth\": {}, \"present\": {}, \"zero\": {}, "
-      "\"data\": {}{}}}",
-      first ? "" : ",\n", e.range.offset, e.range.length, e.depth, e.present, e.zero, e.data,
-      offset);
+  fmt::memory_buffer line;
+  fmt::format_to(fmt::appender(line),
+                 FMT_COMPILE("{}{{ \"start\": {}, \"length\": {}, \"depth\": {}, \"present\": {}, "
+                             "\"zero\": {}, \"data\": {}"),
+                 first ? "" : ",\n", e.range.offset, e.range.length, e.depth, e.present, e.zero,
+                 e.data);
+  if (e.host_offset) {
+    fmt::format_to(fmt::appender(line), FMT_COMPILE(", \"offset\": {}"), *e.host_offset);
+  }
+  line.push_back('}');
+  write_text(stdout, {line.data(), line.size()});
 }
 
 // Joins data extents that follow each other in the disk and in one file; what is in between is of
