@@ -116,7 +116,18 @@ Header make_header(const CreateOptions& options, const Layout& layout) {
   return header;
 }
 
-Async<> write_tables(block::Node& node, const Geometry& g, const Layout& layout) {
+// A device keeps its size, and what was on it: the entries of the L1 table, which are zero, are
+// written there. In a file it is enough to grow over them.
+Async<> clear_l1(block::Node& node, ByteRange place, bool is_empty_file) {
+  CO_TRY_VOID(co_await node.truncate(place.end(), block::Preallocation::kOff));
+  if (is_empty_file || place.empty()) co_return Result<void>();
+  const std::vector<uint8_t> zeroes(place.length);
+  FlatIo io(std::span<const uint8_t>{zeroes});
+  co_return co_await node.write(place.offset, io.slice(), {});
+}
+
+Async<> write_tables(block::Node& node, const Geometry& g, const Layout& layout,
+                     bool is_empty_file) {
   const uint64_t blocks_offset = (1 + layout.table_clusters) << g.cluster_bits;
   std::vector<uint8_t> bytes((layout.table_clusters + layout.blocks) << g.cluster_bits);
   auto* table = reinterpret_cast<be64*>(bytes.data());
@@ -127,9 +138,8 @@ Async<> write_tables(block::Node& node, const Geometry& g, const Layout& layout)
     set_count(counts, i, g.refcount_order, 1);
   FlatIo io(std::span<const uint8_t>{bytes});
   CO_TRY_VOID(co_await node.write(g.cluster_size(), io.slice(), {}));
-  // L1 entries are zero: growing the file writes them.
-  uint64_t end = blocks_offset + (layout.blocks << g.cluster_bits) + layout.l1_entries * 8;
-  co_return co_await node.truncate(end, block::Preallocation::kOff);
+  const ByteRange l1{blocks_offset + (layout.blocks << g.cluster_bits), layout.l1_entries * 8};
+  co_return co_await clear_l1(node, l1, is_empty_file);
 }
 
 // A data file that is to be a raw disk has its clusters mapped, all of them.
@@ -247,10 +257,11 @@ Async<> create(Executor& executor, block::Node& file, const CreateOptions& optio
   const Layout layout = lay_out(g, options);
   CO_TRY(std::vector<uint8_t> header, serialize_header(make_header(options, layout)));
   CO_TRY_VOID(co_await file.truncate(0, block::Preallocation::kOff));
+  const bool is_empty_file = file.size() == 0;
   header.resize(g.cluster_size());
   FlatIo io(std::span<const uint8_t>{header});
   CO_TRY_VOID(co_await file.write(0, io.slice(), {}));
-  CO_TRY_VOID(co_await write_tables(file, g, layout));
+  CO_TRY_VOID(co_await write_tables(file, g, layout, is_empty_file));
   if (layout.luks_clusters != 0) {
     ByteRange place = luks_place(g, layout, options);
     CO_TRY_VOID(co_await write_luks_header(executor, file, place, *options.encrypt));

@@ -25,6 +25,39 @@ TEST_F(QcowImage, NewImageReadsAsZeroesAndIsClean) {
   expect_clean(disk);
 }
 
+TEST_F(QcowImage, NewImageOnADeviceHidesWhatWasThere) {
+  for (block::Preallocation preallocation :
+       {block::Preallocation::kOff, block::Preallocation::kMetadata}) {
+    auto disk = std::make_shared<test::SimulatedDisk>();
+    disk->content.write(0, Bytes(4 << 20, 0xff));
+    test::SimulatedFile::Options device;
+    device.fixed_size = true;
+    test::SimulatedFile node(executor(), disk, device);
+    CreateOptions options;
+    options.size = 3 << 20;
+    // Two L1 entries are in use.
+    options.cluster_size = 16384;
+    options.preallocation = preallocation;
+    auto create_on = [](Executor* executor, block::Node* file,
+                        const CreateOptions* how) -> Async<> {
+      co_return co_await create(*executor, *file, *how);
+    };
+    ASSERT_OK(run(create_on(&executor(), &node, &options)));
+    expect_clean(disk);
+    OpenOptions writable;
+    writable.writable = true;
+    auto image = open(disk, std::move(writable), device);
+    ASSERT_OK(image);
+    EXPECT_TRUE(*read(**image, 0, options.size) == Bytes(options.size, 0));
+    ASSERT_OK(write(**image, 100, pattern(1, 200)));
+    ASSERT_OK(zero(**image, {1 << 20, 100000}, true));
+    ASSERT_OK(run((*image)->create_snapshot({"one"})));
+    ASSERT_OK(write(**image, 65536, pattern(2, 200000)));
+    ASSERT_OK(close(**image));
+    expect_clean(disk);
+  }
+}
+
 TEST_F(QcowImage, WritesAreReadBackAndSurviveReopening) {
   CreateOptions options;
   options.size = 8 << 20;

@@ -193,6 +193,10 @@ Async<block::Extent> SimulatedFile::map(ByteRange range) {
 
 Async<> SimulatedFile::truncate(uint64_t size, block::Preallocation) {
   CO_TRY_VOID(begin(Op::kTruncate, {0, size}));
+  if (options_.fixed_size) {
+    if (size > disk_->content.size()) co_return Error::from_errno(EINVAL);
+    co_return Result<void>();
+  }
   disk_->content.resize(size);
   log({LoggedOp::Kind::kTruncate, 0, size, {}});
   co_return Result<void>();

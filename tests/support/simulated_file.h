@@ -72,6 +72,8 @@ class SimulatedFile final : public block::Node {
     unsigned max_yields = 0;
     uint64_t seed = 1;
     bool writable = true;
+    // Like a block device: keeps its size and its content when it is cut.
+    bool fixed_size = false;
     // Two files of one name are taken for one file.
     std::string name = "simulated";
     // Asked before each operation; an errno other than 0 makes it fail.
