@@ -7,10 +7,13 @@ namespace calf::qcow2 {
 
 std::vector<uint64_t> References::page_numbers() const {
   std::vector<uint64_t> out;
-  out.reserve(pages_.size());
-  for (const auto& [number, page] : pages_)
+  out.reserve(page_count_);
+  for (uint64_t number = 0; number < near_.size(); ++number)
+    if (near_[number]) out.push_back(number);
+  const auto far_begin = static_cast<std::ptrdiff_t>(out.size());
+  for (const auto& [number, page] : far_)
     out.push_back(number);
-  std::sort(out.begin(), out.end());
+  std::sort(out.begin() + far_begin, out.end());
   return out;
 }
 

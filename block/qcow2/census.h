@@ -28,7 +28,7 @@ class Census {
         result_(result),
         sink_(sink),
         repair_(repair),
-        references_(g_.max_refcount()) {}
+        references_(g_.max_refcount(), g_.clusters_for(state.file.size())) {}
 
   Async<> run();
 
