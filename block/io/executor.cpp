@@ -124,13 +124,15 @@ void Executor::stop() {
   post([this] { stopping_ = true; });
 }
 
-Executor::IoAwaiter Executor::readv(int fd, const iovec* iov, unsigned count, uint64_t offset) {
+Executor::IoAwaiter Executor::readv(int fd, const iovec* iov, unsigned count, uint64_t offset,
+                                    bool aside) {
   IoOp op;
   op.code = IoOp::Code::kReadv;
   op.fd = fd;
   op.iov = iov;
   op.iov_count = count;
   op.offset = offset;
+  op.aside = aside;
   return {engine_.get(), op};
 }
 

@@ -83,7 +83,8 @@ class Executor {
   // The IoOp lives in the awaiter, hence in the awaiting coroutine's frame; iovec arrays outlive
   // the await.
   struct IoAwaiter;
-  IoAwaiter readv(int fd, const iovec* iov, unsigned count, uint64_t offset);
+  // `aside`: the bytes are many and probably cached, so another thread copies them.
+  IoAwaiter readv(int fd, const iovec* iov, unsigned count, uint64_t offset, bool aside = false);
   IoAwaiter writev(int fd, const iovec* iov, unsigned count, uint64_t offset, int rw_flags = 0);
   IoAwaiter fdatasync(int fd);
   IoAwaiter fallocate(int fd, int mode, uint64_t offset, uint64_t length);
@@ -118,8 +119,8 @@ class Executor {
  private:
   explicit Executor(std::unique_ptr<IoEngine> engine, OffloadPool* pool);
   static detail::Detached drive(Executor* self, Task<void> task);
-  bool run_ready();    // true if anything ran
-  bool run_posted();   // true if anything ran
+  bool run_ready();   // true if anything ran
+  bool run_posted();  // true if anything ran
   bool has_posted();
   void turn();         // one round of the loop; waits if nothing is ready
   void idle();         // until something is ready, or wake()

@@ -27,6 +27,8 @@ struct IoOp {
   int flags = 0;  // RWF_* of a write, mode of fallocate, O_* of open
   uint64_t offset = 0;
   uint64_t length = 0;  // of fallocate; permissions of a file that open makes
+  // Much is copied: not on the submitting thread, if the engine has a choice.
+  bool aside = false;
   std::chrono::steady_clock::time_point deadline{};
   // Room for an engine's form of `deadline`.
   struct {

@@ -132,6 +132,7 @@ void UringEngine::submit(IoOp& op) {
       break;
     }
   }
+  if (op.aside) sqe->flags |= IOSQE_ASYNC;
   io_uring_sqe_set_data(sqe, &op);
 }
 

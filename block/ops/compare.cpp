@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "block/io/aligned_buffer.h"
+#include "block/io/buffer_pool.h"
 #include "block/io/sync.h"
 #include "block/ops/chain_map.h"
 
@@ -12,7 +12,7 @@ namespace {
 
 using block::Node;
 
-constexpr uint64_t kMaxPart = uint64_t{1} << 20;
+constexpr uint64_t kMaxPart = uint64_t{256} << 10;
 constexpr uint64_t kSector = 512;
 
 // The offset of the first sector in which the two differ.
@@ -52,6 +52,7 @@ class Comparer {
   ChainMap maps_[2];
   CompareOptions options_;
   const JobControl& control_;
+  BufferPool buffers_{kMaxPart};
   CompareFailure* failure_;
 };
 
@@ -96,20 +97,20 @@ Async<> Comparer::read(unsigned image, ByteRange range, std::span<uint8_t> buffe
 }
 
 Async<std::optional<uint64_t>> Comparer::compare_part(Part part) {
-  AlignedBuffer buffers[2];
+  const auto length = static_cast<size_t>(part.range.length);
+  std::vector<BufferPool::Lease> bytes;
   for (unsigned i : {0U, 1U}) {
     if (!part.read[i]) continue;
-    buffers[i] = AlignedBuffer(static_cast<size_t>(part.range.length));
-    CO_TRY_VOID(co_await read(i, part.range, buffers[i].span()));
+    bytes.push_back(buffers_.take(length));
+    CO_TRY_VOID(co_await read(i, part.range, bytes.back().span()));
   }
   std::optional<uint64_t> where;
-  if (part.read[0] && part.read[1]) {
-    where = first_difference(buffers[0].span(), buffers[1].span());
+  if (bytes.size() == 2) {
+    where = first_difference(bytes[0].span(), bytes[1].span());
   } else {
-    const AlignedBuffer& only = buffers[part.read[0] ? 0 : 1];
-    for (size_t at = 0; at < only.size() && !where; at += kSector) {
-      size_t size = std::min<size_t>(kSector, only.size() - at);
-      if (!is_all_zero(only.span().subspan(at, size))) where = at;
+    for (size_t at = 0; at < length && !where; at += kSector) {
+      size_t size = std::min<size_t>(kSector, length - at);
+      if (!is_all_zero(bytes[0].span().subspan(at, size))) where = at;
     }
   }
   if (where) *where += part.range.offset;

@@ -5,7 +5,7 @@
 #include <chrono>
 #include <utility>
 
-#include "block/io/aligned_buffer.h"
+#include "block/io/buffer_pool.h"
 #include "block/ops/copy_steps.h"
 #include "block/ops/window.h"
 
@@ -60,6 +60,7 @@ class Copier {
   Node& target_;
   const CopyOptions& options_;
   const JobControl& control_;
+  BufferPool buffers_{kMaxPart};
   // Of the progress.
   uint64_t total_;
   // Steps begin and end on multiples of this.
@@ -193,7 +194,7 @@ void Copier::pass_turn() {
 }
 
 Async<> Copier::copy_part(ByteRange range, uint64_t ticket) {
-  AlignedBuffer buffer(static_cast<size_t>(range.length));
+  BufferPool::Lease buffer = buffers_.take(static_cast<size_t>(range.length));
   Result<void> r = co_await read_part(range, buffer.span());
   if (r.ok()) r = co_await wait_for_turn(ticket);
   if (!r.ok()) {

@@ -10,7 +10,7 @@
 namespace calf::ops {
 
 // What one worker moves at once.
-constexpr uint64_t kMaxPart = uint64_t{2} << 20;
+constexpr uint64_t kMaxPart = uint64_t{512} << 10;
 // What one write_zeroes covers, so that a stop is heard in between.
 constexpr uint64_t kMaxZeroes = uint64_t{1} << 30;
 constexpr uint64_t kSector = 512;

@@ -4,7 +4,7 @@
 #include <cerrno>
 #include <cstring>
 
-#include "block/io/aligned_buffer.h"
+#include "block/io/buffer_pool.h"
 #include "block/ops/chain_map.h"
 #include "block/ops/window.h"
 
@@ -14,7 +14,7 @@ namespace {
 using block::Node;
 
 // What one worker compares at once; whole clusters.
-constexpr uint64_t kMaxPart = uint64_t{2} << 20;
+constexpr uint64_t kMaxPart = uint64_t{512} << 10;
 constexpr unsigned kParallel = 8;
 
 // A base, old or new; behind its end, and where there is none, are zeroes.
@@ -86,6 +86,7 @@ class Rebaser {
   Base old_;
   Base new_;
   const JobControl& control_;
+  BufferPool buffers_{kMaxPart};
   uint64_t unit_;
   uint64_t done_ = 0;
 };
@@ -143,8 +144,8 @@ Async<> Rebaser::run() {
 }
 
 Async<> Rebaser::compare_part(ByteRange range) {
-  AlignedBuffer before(static_cast<size_t>(range.length));
-  AlignedBuffer after(static_cast<size_t>(range.length));
+  BufferPool::Lease before = buffers_.take(static_cast<size_t>(range.length));
+  BufferPool::Lease after = buffers_.take(static_cast<size_t>(range.length));
   Result<void> read = co_await old_.read(range.offset, before.span());
   if (!read.ok()) {
     co_return std::move(read.error()).with_context("error while reading from old backing file");

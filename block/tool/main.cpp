@@ -3,7 +3,9 @@
 //
 // Global options end at the first word that is none; the rest is the subcommand's.
 
+#include <unistd.h>
 #include <charconv>
+
 #include <csignal>
 #include <cstdio>
 #include <optional>
@@ -120,6 +122,9 @@ int main_with(const std::string& program, unsigned threads, int argc, char** arg
 }  // namespace
 
 int main(int argc, char** argv) {
+  // Output may be long (map, check).
+  constexpr size_t kOutputBuffer = 64 << 10;
+  std::setvbuf(stdout, nullptr, ::isatty(STDOUT_FILENO) != 0 ? _IOLBF : _IOFBF, kOutputBuffer);
   // A reader that goes away is an error of the write, not our end.
   std::signal(SIGPIPE, SIG_IGN);
   std::string program = base_name(argc > 0 ? argv[0] : "calf-img");

@@ -151,7 +151,7 @@ TEST_F(CopyTest, AWriteErrorEndsItWithTheOffset) {
   target_->bad_bytes = {3 << 20};
   auto result = copy_all({});
   ASSERT_FALSE(result.ok());
-  EXPECT_EQ(result.error().message(), "error while writing at byte 2097152: Input/output error");
+  EXPECT_EQ(result.error().message(), "error while writing at byte 3145728: Input/output error");
 }
 
 TEST_F(CopyTest, SalvageReplacesUnreadableSectors) {
