@@ -21,6 +21,8 @@ namespace {
 // One system call moves less than 2 GiB and takes at most IOV_MAX pieces.
 constexpr size_t kMaxTransfer = size_t{1} << 30;
 constexpr unsigned kMaxPieces = 1024;
+// A read of cached bytes is a copy; from here on another thread of the host makes it meanwhile.
+constexpr size_t kLargeCopy = size_t{256} << 10;
 // What one bounce buffer holds; larger unaligned requests go in several steps.
 constexpr size_t kMaxBounce = size_t{1} << 20;
 constexpr uint64_t kMaxFileSize = static_cast<uint64_t>(std::numeric_limits<off_t>::max());
@@ -120,6 +122,7 @@ FileNode::FileNode(Executor& executor, Fd fd, std::string name, FileOptions opti
       fd_(std::move(fd)),
       name_(std::move(name)),
       options_(options),
+      reserve_mutex_(executor),
       busy_changed_(executor) {}
 
 FileNode::~FileNode() = default;
@@ -174,7 +177,7 @@ Result<void> FileNode::examine() {
     id_ = {st.st_rdev, 0};
     if (::ioctl(fd_.get(), BLKGETSIZE64, &size_) != 0) return could_not_open(name_, errno);
   } else {
-    size_ = static_cast<uint64_t>(st.st_size);
+    size_ = host_size_ = static_cast<uint64_t>(st.st_size);
   }
   if (options_.discard) limits_.discard_granularity = static_cast<uint32_t>(st.st_blksize);
   if (is_direct()) TRY_VOID(find_direct_alignment());
@@ -245,7 +248,8 @@ Async<> FileNode::transfer(bool is_write, uint64_t offset, IoSlice data, int rw_
       n = co_await executor_.writev(fd_.get(), vectors, count, position, rw_flags);
       holes_.forget();
     } else {
-      n = co_await executor_.readv(fd_.get(), vectors, count, position);
+      bool aside = !is_direct() && rest.size() >= kLargeCopy;
+      n = co_await executor_.readv(fd_.get(), vectors, count, position, aside);
     }
     if (n == -EINTR || n == -EAGAIN) {
       co_await executor_.yield();
@@ -308,12 +312,38 @@ Async<> FileNode::write(uint64_t offset, IoSlice from, WriteFlags flags) {
   if (range->empty()) co_return Result<void>();
   int rw_flags = flags.fua && !options_.cache.no_flush ? RWF_DSYNC : 0;
   if (is_direct()) {
+    if (!block_device_ && range->end() > host_size_) co_await reserve_tail(range->end());
     CO_TRY_VOID(co_await write_direct(offset, from, rw_flags));
   } else {
     CO_TRY_VOID(co_await transfer(true, offset, from, rw_flags));
     if (!block_device_) size_ = std::max(size_, range->end());
   }
   co_return Result<void>();
+}
+
+Task<void> FileNode::reserve_tail(uint64_t end) {
+  constexpr uint64_t kSmallestStep = uint64_t{1} << 20;
+  constexpr uint64_t kLargestStep = uint64_t{16} << 20;
+  AsyncMutex::Guard guard = co_await reserve_mutex_.lock();
+  if (!can_reserve_ || end <= host_size_) co_return;
+  const uint64_t step = std::clamp(host_size_ / 8, kSmallestStep, kLargestStep);
+  // A write far behind the end leaves a hole, as it should.
+  if (end - host_size_ > kLargestStep) co_return;
+  ByteRange tail{host_size_, align_up(end + step, kSmallestStep) - host_size_};
+  Result<void> done = tail.end() > kMaxFileSize ? Result<void>(Error::from_errno(EFBIG))
+                                                : co_await fallocate(0, tail);
+  // Not possible here, or no space: the write tells.
+  if (!done.ok()) {
+    can_reserve_ = false;
+    co_return;
+  }
+  host_size_ = std::max(host_size_, tail.end());
+}
+
+Result<void> FileNode::set_host_size(uint64_t size) {
+  if (::ftruncate(fd_.get(), static_cast<off_t>(size)) != 0) return Error::from_errno(errno);
+  host_size_ = size;
+  return {};
 }
 
 Async<> FileNode::write_direct(uint64_t offset, IoSlice from, int rw_flags) {
@@ -361,9 +391,8 @@ Async<> FileNode::write_bounced(ByteRange range, IoSlice from, int rw_flags) {
 // A padded write may have made the file longer than it is said to be. Not awaited: nothing can be
 // submitted between the look at size_ and the cut.
 Result<void> FileNode::trim_padding(uint64_t written_end) {
-  if (block_device_ || written_end <= size_) return {};
-  if (::ftruncate(fd_.get(), static_cast<off_t>(size_)) != 0) return Error::from_errno(errno);
-  return {};
+  if (block_device_ || written_end <= std::max(size_, host_size_)) return {};
+  return set_host_size(size_);
 }
 
 // ---- Zeroes and holes ----
@@ -394,9 +423,7 @@ Async<> FileNode::write_zeroes(ByteRange range, ZeroFlags flags) {
   uint64_t old_size = size_;
   if (!block_device_ && range.end() > old_size) {
     // Longer: the new bytes are a hole. Reserved below unless it may stay one.
-    if (::ftruncate(fd_.get(), static_cast<off_t>(range.end())) != 0) {
-      co_return Error::from_errno(errno);
-    }
+    if (range.end() > host_size_) CO_TRY_VOID(set_host_size(range.end()));
     size_ = range.end();
   }
   ByteRange inside = flags.may_unmap ? range.intersect({0, old_size}) : range;
@@ -523,7 +550,7 @@ Async<> FileNode::truncate(uint64_t size, Preallocation preallocation) {
       [fd, size] { return ::ftruncate(fd, static_cast<off_t>(size)) == 0 ? 0 : errno; });
   holes_.forget();
   if (error != 0) co_return Error::from_errno(error, "Failed to resize the file");
-  size_ = size;
+  size_ = host_size_ = size;
   if (size <= old_size || preallocation == Preallocation::kOff) co_return Result<void>();
 
   ByteRange added{old_size, size - old_size};
@@ -540,15 +567,19 @@ Async<> FileNode::truncate(uint64_t size, Preallocation preallocation) {
   }
   if (!done.ok()) {
     // Back to what it was; the first error is the one to tell.
-    if (::ftruncate(fd, static_cast<off_t>(old_size)) == 0) size_ = old_size;
+    if (set_host_size(old_size).ok()) size_ = old_size;
   }
   co_return done;
 }
 
 Async<> FileNode::close() {
-  Result<void> flushed = co_await flush();
+  Result<void> done = co_await flush();
+  if (!block_device_ && host_size_ > size_) {
+    Result<void> cut = set_host_size(size_);
+    if (done.ok()) done = std::move(cut);
+  }
   fd_.reset();
-  co_return flushed;
+  co_return done;
 }
 
 }  // namespace calf::block

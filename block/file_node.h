@@ -111,6 +111,8 @@ class FileNode final : public Node {
   Async<> zero_inside(ByteRange range, bool may_unmap);
   Async<> write_zero_bytes(ByteRange range);
   Result<void> trim_padding(uint64_t written_end);
+  Task<void> reserve_tail(uint64_t end);
+  Result<void> set_host_size(uint64_t size);
   Result<void> check_writable(ByteRange range) const;
 
   Executor& executor_;
@@ -121,6 +123,12 @@ class FileNode final : public Node {
   FileId id_;
   bool block_device_ = false;
   uint64_t size_ = 0;
+  // What the host takes for the size, with O_DIRECT: direct writes that make a file longer are slow
+  // (one at a time, by a worker of the kernel), so it is made longer in steps, ahead of them.
+  // close() takes the rest back. Behind size_ there are zeroes.
+  uint64_t host_size_ = 0;
+  bool can_reserve_ = true;
+  AsyncMutex reserve_mutex_;
   uint32_t block_ = 1;  // alignment of offsets and lengths under O_DIRECT
 
   std::optional<Error> flush_error_;

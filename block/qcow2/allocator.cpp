@@ -147,8 +147,14 @@ Async<> Allocator::grow_table(uint64_t table_index) {
 }
 
 Async<> Allocator::set_all(Run run, uint64_t value) {
-  for (uint64_t i = 0; i < run.count; ++i)
-    CO_TRY_VOID(co_await refcounts_.set(run.first + i, value));
+  for (uint64_t i = 0; i < run.count;) {
+    CO_TRY(Refcounts::Place at, co_await refcounts_.place(run.first + i));
+    const uint64_t end = std::min(refcounts_.counts_per_slice(), at.index + run.count - i);
+    i += end - at.index;
+    for (; at.index < end; ++at.index)
+      set_count(at.slice.bytes(), at.index, geometry_.refcount_order, value);
+    refcounts_.cache().mark_dirty(at.slice);
+  }
   co_return Result<void>();
 }
 
@@ -157,8 +163,10 @@ Async<Allocator::Run> Allocator::take(uint64_t min, uint64_t max, std::string_vi
   for (;;) {
     CO_TRY(Run run, co_await find_run(hint_, min, max));
     uint64_t covered = 0;
+    const uint64_t per_block = geometry_.refcounts_per_block();
     while (covered < run.count && refcounts_.covered(run.first + covered))
-      ++covered;
+      covered = align_down(run.first + covered, per_block) + per_block - run.first;
+    covered = std::min(covered, run.count);
     if (covered < min) {
       CO_TRY_VOID(co_await cover(run.first + covered));
       continue;

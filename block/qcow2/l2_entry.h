@@ -40,8 +40,19 @@ struct RawL2Entry {
 };
 
 // Entry `index` of the table (or piece of one) that begins at `words`.
-RawL2Entry load_l2_entry(const be64* words, uint64_t index, const Geometry& geometry);
-void store_l2_entry(be64* words, uint64_t index, RawL2Entry raw, const Geometry& geometry);
+inline RawL2Entry load_l2_entry(const be64* words, uint64_t index, const Geometry& g) {
+  if (!g.extended_l2) return {words[index], 0};
+  return {words[2 * index], words[2 * index + 1]};
+}
+
+inline void store_l2_entry(be64* words, uint64_t index, RawL2Entry raw, const Geometry& g) {
+  if (!g.extended_l2) {
+    words[index] = raw.descriptor;
+    return;
+  }
+  words[2 * index] = raw.descriptor;
+  words[2 * index + 1] = raw.subclusters;
+}
 
 struct L2Entry {
   static constexpr uint32_t kAll = UINT32_MAX;
@@ -88,7 +99,73 @@ struct L2Entry {
 
   // Host clusters (first, count) that a data or compressed entry refers to.
   ByteRange host_range(const Geometry& geometry) const;
+
+ private:
+  static L2Entry decode_compressed(RawL2Entry raw, const Geometry& geometry);
+  // The kind that all subclusters share.
+  ClusterKind common_kind() const;
 };
+
+// Inline: every request, and every walk over a table, decodes entries.
+inline ClusterKind L2Entry::common_kind() const {
+  if (zero_mask == kAll) {
+    return placed ? ClusterKind::kZeroAlloc : ClusterKind::kZeroPlain;
+  }
+  if (data_mask == kAll) return ClusterKind::kData;
+  if (!placed && zero_mask == 0) return ClusterKind::kUnallocated;
+  return ClusterKind::kMixed;
+}
+
+inline ClusterKind L2Entry::part(unsigned subcluster) const {
+  if (kind != ClusterKind::kMixed) return kind;
+  uint32_t bit = uint32_t{1} << subcluster;
+  if ((zero_mask & bit) != 0) return placed ? ClusterKind::kZeroAlloc : ClusterKind::kZeroPlain;
+  return (data_mask & bit) != 0 ? ClusterKind::kData : ClusterKind::kUnallocated;
+}
+
+inline unsigned L2Entry::run(unsigned subcluster, unsigned count) const {
+  if (kind != ClusterKind::kMixed) return count - subcluster;
+  const ClusterKind first = part(subcluster);
+  unsigned end = subcluster + 1;
+  while (end < count && part(end) == first)
+    ++end;
+  return end - subcluster;
+}
+
+inline L2Entry L2Entry::at(uint64_t offset, bool placed, uint32_t data_mask, uint32_t zero_mask) {
+  L2Entry entry;
+  entry.copied = placed;
+  entry.placed = placed;
+  entry.offset = placed ? offset : 0;
+  entry.data_mask = data_mask;
+  entry.zero_mask = zero_mask;
+  entry.kind = entry.common_kind();
+  return entry;
+}
+
+inline L2Entry L2Entry::decode(RawL2Entry raw, const Geometry& g) {
+  if ((raw.descriptor & format::kCompressed) != 0) return decode_compressed(raw, g);
+  L2Entry entry;
+  entry.copied = (raw.descriptor & format::kCopied) != 0;
+  entry.offset = raw.descriptor & format::kOffsetMask;
+  // Version 2 has no zero flag, extended entries have it per subcluster: bit 0 is reserved there.
+  const bool zero = g.version >= 3 && !g.extended_l2 && (raw.descriptor & format::kZero) != 0;
+  // Offset 0 is a place in an external data file, if the entry says that something is there.
+  entry.placed = entry.offset != 0 || (g.external_data && entry.copied && !zero);
+  if (g.extended_l2) {
+    entry.data_mask = static_cast<uint32_t>(raw.subclusters);
+    entry.zero_mask = static_cast<uint32_t>(raw.subclusters >> 32);
+  } else {
+    entry.data_mask = entry.placed && !zero ? kAll : 0;
+    entry.zero_mask = zero ? kAll : 0;
+  }
+  entry.kind = entry.common_kind();
+  const bool sane = g.is_cluster_aligned(entry.offset) &&
+                    (entry.data_mask & entry.zero_mask) == 0 &&
+                    (entry.placed || entry.data_mask == 0);
+  if (!sane) entry.kind = ClusterKind::kInvalid;
+  return entry;
+}
 
 // The subclusters that `length` > 0 bytes from `offset` on touch, all in one cluster.
 uint32_t subcluster_mask(const Geometry& geometry, uint64_t offset, uint64_t length);

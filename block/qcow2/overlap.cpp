@@ -65,7 +65,9 @@ void MetadataMap::seal() {
 }
 
 void MetadataMap::add_table(Area area, uint64_t offset) {
-  uint16_t& mask = tables_[geometry_.cluster_index(offset)];
+  const uint64_t cluster = geometry_.cluster_index(offset);
+  tables_end_ = std::max(tables_end_, cluster + 1);
+  uint16_t& mask = tables_[cluster];
   mask = static_cast<uint16_t>(mask | static_cast<uint16_t>(area));
 }
 
@@ -90,7 +92,8 @@ uint16_t MetadataMap::find(ByteRange range, uint16_t except) const {
   for (; it != pieces_.end() && it->first < clusters.end(); ++it) {
     if (it->second.end > clusters.offset) found |= it->second.mask;
   }
-  for (uint64_t at = clusters.offset; at < clusters.end(); ++at) {
+  const uint64_t tables_end = std::min(clusters.end(), tables_end_);
+  for (uint64_t at = clusters.offset; at < tables_end; ++at) {
     auto table = tables_.find(at);
     if (table != tables_.end()) found |= table->second;
   }

@@ -65,6 +65,8 @@ class MetadataMap {
   std::vector<Named> areas_;
   std::vector<std::pair<uint64_t, Piece>> pieces_;  // sorted by first cluster
   std::unordered_map<uint64_t, uint16_t> tables_;
+  // No table stands from this cluster on: what is new at the end of the file is told apart at once.
+  uint64_t tables_end_ = 0;
 };
 
 }  // namespace calf::qcow2

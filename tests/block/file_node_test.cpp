@@ -65,6 +65,39 @@ TEST_P(FileNodeTest, ReadsWhatIsThereAndZeroesBehindTheEnd) {
   EXPECT_EQ(*read(**node, 0, 8192), std::string(1000, 'a') + std::string(7192, '\0'));
 }
 
+// Direct writes find the file long enough; what was too much goes at the end.
+TEST_P(FileNodeTest, AFileThatGrowsIsAsLongAsItSaysWhenClosed) {
+  folder_.write("f", "");
+  auto node = open_writable("f");
+  ASSERT_NE(node, nullptr);
+  auto host_size = [&] {
+    struct stat st {};
+    EXPECT_EQ(::stat(folder_.file("f").c_str(), &st), 0);
+    return static_cast<uint64_t>(st.st_size);
+  };
+  ASSERT_TRUE(write(*node, 0, std::string(5000, 'a')).ok());
+  ASSERT_TRUE(write(*node, 5000, std::string(3000, 'b')).ok());
+  EXPECT_EQ(node->size(), 8000u);
+  EXPECT_EQ(host_size() > 8000, GetParam().direct);
+  ASSERT_TRUE(executor_->run(node->write_zeroes({8000, 1000}, {})).ok());
+  EXPECT_EQ(node->size(), 9000u);
+  EXPECT_EQ(*read(*node, 7999, 3000), "b" + std::string(2999, '\0'));
+  // Far away: no space is reserved in between.
+  ASSERT_TRUE(write(*node, uint64_t{1} << 30, std::string(4096, 'c')).ok());
+  struct stat st {};
+  ASSERT_EQ(::stat(folder_.file("f").c_str(), &st), 0);
+  EXPECT_LT(st.st_blocks * 512, 64 << 20);
+  ASSERT_TRUE(executor_->run(node->truncate(8500, Preallocation::kOff)).ok());
+  ASSERT_TRUE(write(*node, 8500, std::string(10, 'd')).ok());
+  ASSERT_TRUE(executor_->run(node->close()).ok());
+  EXPECT_EQ(host_size(), 8510u);
+  auto again = open("f", {});
+  ASSERT_TRUE(again.ok());
+  EXPECT_EQ(*read(**again, 0, 9000), std::string(5000, 'a') + std::string(3000, 'b') +
+                                         std::string(500, '\0') + std::string(10, 'd') +
+                                         std::string(490, '\0'));
+}
+
 TEST_P(FileNodeTest, WritesAnyRangeAndKeepsTheNeighbours) {
   folder_.write("f", std::string(10000, 'a'));
   auto node = open_writable("f");
@@ -83,6 +116,8 @@ TEST_P(FileNodeTest, DoesNotPadTheFile) {
   folder_.write("f", "");
   auto node = open_writable("f");
   ASSERT_TRUE(write(*node, 70000, std::string(5, 'x')).ok());
+  EXPECT_EQ(node->size(), 70005u);
+  ASSERT_TRUE(executor_->run(node->close()).ok());
   EXPECT_EQ(std::filesystem::file_size(folder_.file("f")), 70005);
 }
 
