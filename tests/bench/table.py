@@ -1,0 +1,45 @@
+#!/usr/bin/env python3
+"""The figures of a bench run (bench.json) as the table of docs/performance.md.
+
+usage: table.py BENCH_JSON
+"""
+import json
+import sys
+
+
+def figure(value):
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+
+
+def best_peer(row):
+    """The peer that calf is held against, as (words, median)."""
+    peers = {name: entry for name, entry in row["contestants"].items() if name not in ("calf", "limit")}
+    if not peers:
+        return None
+    choose = max if row["higher-is-better"] else min
+    name = choose(peers, key=lambda n: peers[n]["median"])
+    words = name.removeprefix("QEMU").strip()
+    return figure(peers[name]["median"]) + (f" ({words})" if words else "")
+
+
+def line(row):
+    own = row["contestants"]["calf"]
+    limit = row["contestants"].get("limit")
+    ratio = row["ratio-to-qemu"]
+    goal = f"{row['goal']:g}" if row["goal"] else "–"
+    return [row["row"], row["unit"],
+            f"{figure(own['min'])} / **{figure(own['median'])}** / {figure(own['max'])}",
+            best_peer(row) or "–", figure(limit["median"]) if limit else "–", f"{ratio:.2f}" if ratio else "–",
+            goal + (" ✓" if row["verdict"] == "met" else ""), f"{own['cpu-seconds']:.2f}, {own['rss-kib'] / 1024:.0f}"]
+
+
+def main():
+    with open(sys.argv[1], encoding="utf-8") as file:
+        rows = json.load(file)
+    head = ["row", "unit", "calf: min / median / max", "QEMU 7.2, best", "limit", "calf/QEMU", "goal", "calf: CPU s, MiB"]
+    for cells in [head, ["---"] * len(head), *map(line, rows)]:
+        print("| " + " | ".join(cells) + " |")
+
+
+if __name__ == "__main__":
+    main()
