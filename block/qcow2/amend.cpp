@@ -6,6 +6,7 @@
 #include "block/qcow2/check.h"
 #include "block/qcow2/image_state.h"
 #include "block/qcow2/refcount_rebuild.h"
+#include "block/qcow2/snapshot.h"
 #include "block/qcow2/zero_expansion.h"
 
 namespace calf::qcow2 {
@@ -110,6 +111,8 @@ Result<void> check_amend(Image& image, const AmendOptions& options) {
 
 Async<> upgrade(Image& image) {
   Image::State& state = image.state();
+  // Version 3 wants extra data in each entry, which version 2 allows.
+  if (!state.snapshots.empty()) CO_TRY_VOID(co_await rewrite_snapshot_table(state));
   CO_TRY_VOID(co_await leave(state));
   std::function<void(Header&)> change = [](Header& header) {
     header.geometry.version = 3;

@@ -111,6 +111,49 @@ TEST_F(Amend, UpgradeIsSafeAtEveryPoint) {
   prove(options, wanted, [](const ImageInfo& info) { EXPECT_EQ(info.version, 3u); });
 }
 
+// Entries of old programs lack the extra data that version 3 wants.
+TEST_F(Amend, UpgradeCompletesTheSnapshotTableAtEveryPoint) {
+  CreateOptions options = small();
+  options.version = 2;
+  auto disk = make_filled(options);
+  auto image = open_image(disk);
+  ASSERT_OK(image);
+  ASSERT_OK(run((*image)->create_snapshot({"kept"})));
+  ASSERT_OK(write(**image, 0, pattern(6, 40 << 10)));
+  ASSERT_OK(close(**image));
+  be64 table = 0;
+  disk->content.read(64, std::span(reinterpret_cast<uint8_t*>(&table), sizeof table));
+  constexpr uint64_t kFixed = 40;
+  constexpr uint64_t kExtra = 24;
+  Bytes names(5);  // "1kept"
+  disk->content.read(table + kFixed + kExtra, names);
+  ASSERT_EQ(std::string(names.begin(), names.end()), "1kept");
+  disk->content.write(table + kFixed, names);
+  disk->content.write(table + kFixed - 4, Bytes(4));  // no extra data
+
+  CrashProof proof(*this, disk);
+  proof.operation = [&](const CrashProof::Disk& changed,
+                        const test::SimulatedFile::Options& file) -> Result<void> {
+    AmendOptions wanted;
+    wanted.version = 3;
+    ops::OpenImage opener = [&] { return as_node(this, changed, file); };
+    return run(ops::amend(opener, wanted));
+  };
+  proof.look = [&](const CrashProof::Disk& after, bool finished) {
+    expect_clean(after, true);
+    auto now = open(after, OpenOptions{});
+    ASSERT_OK(now);
+    EXPECT_TRUE(!finished || (*now)->info().version == 3);
+    EXPECT_TRUE(*read(**now, 0, 40 << 10) == pattern(6, 40 << 10));
+    ASSERT_OK(run((*now)->show_snapshot(0)));
+    EXPECT_TRUE(*read(**now, 0, data_.size()) == data_);
+    ASSERT_OK(close(**now));
+  };
+  proof.random_cuts = 2;
+  proof.power_cuts();
+  if (!HasFailure()) proof.host_errors();
+}
+
 TEST_F(Amend, DowngradeIsSafeAtEveryPoint) {
   AmendOptions wanted;
   wanted.version = 2;
