@@ -23,9 +23,6 @@ constexpr size_t kMaxTransfer = size_t{1} << 30;
 constexpr unsigned kMaxPieces = 1024;
 // A read of cached bytes is a copy; from here on another thread of the host makes it meanwhile.
 constexpr size_t kLargeCopy = size_t{256} << 10;
-// What one bounce buffer holds; larger unaligned requests go in several steps.
-constexpr size_t kMaxBounce = size_t{1} << 20;
-constexpr uint64_t kMaxFileSize = static_cast<uint64_t>(std::numeric_limits<off_t>::max());
 
 Error not_a_regular_file(const std::string& path) {
   return make_error(ErrorKind::kInvalid, "'file' driver requires '{}' to be a regular file", path);
@@ -98,25 +95,6 @@ Async<Fd> create_file(Executor& executor, const std::string& path, const FileOpt
 
 }  // namespace
 
-// Marks a change as under way until it is destroyed.
-class FileNode::BusyGuard {
- public:
-  BusyGuard() = default;
-  BusyGuard(FileNode* node, std::list<Busy>::iterator entry) : node_(node), entry_(entry) {}
-  BusyGuard(BusyGuard&& other) noexcept
-      : node_(std::exchange(other.node_, nullptr)), entry_(other.entry_) {}
-  BusyGuard& operator=(BusyGuard&&) = delete;
-  ~BusyGuard() {
-    if (node_ == nullptr) return;
-    node_->busy_.erase(entry_);
-    node_->busy_changed_.wake_all();
-  }
-
- private:
-  FileNode* node_ = nullptr;
-  std::list<Busy>::iterator entry_{};
-};
-
 FileNode::FileNode(Executor& executor, Fd fd, std::string name, FileOptions options)
     : executor_(executor),
       fd_(std::move(fd)),
@@ -184,43 +162,6 @@ Result<void> FileNode::examine() {
   return {};
 }
 
-// The smallest alignment that the file system takes. Asked by trying, as statx() does not know
-// before Linux 6.1; a wrong answer for an empty file (nothing is read, so nothing is checked by
-// some file systems) is avoided by taking the page size there.
-Result<void> FileNode::find_direct_alignment() {
-  block_ = 4096;
-  int sector = 0;
-  if (block_device_ && ::ioctl(fd_.get(), BLKSSZGET, &sector) == 0 && sector > 0 &&
-      is_power_of_two(static_cast<uint64_t>(sector))) {
-    block_ = static_cast<uint32_t>(sector);
-  } else if (size_ != 0) {
-    AlignedBuffer buffer(4096);
-    for (uint32_t candidate : {512U, 1024U, 2048U, 4096U}) {
-      if (::pread(fd_.get(), buffer.data(), candidate, 0) >= 0 || errno != EINVAL) {
-        block_ = candidate;
-        break;
-      }
-    }
-  }
-  limits_.memory_alignment = block_;
-  return {};
-}
-
-// ---- Ordering of changes under O_DIRECT ----
-
-Task<FileNode::BusyGuard> FileNode::enter(ByteRange range, bool exclusive) {
-  if (!is_direct()) co_return BusyGuard();
-  uint64_t first = align_down(range.offset, block_);
-  ByteRange blocks{first, align_up(range.end(), block_) - first};
-  auto conflicts = [&](const Busy& busy) {
-    return (exclusive || busy.exclusive) && busy.blocks.overlaps(blocks);
-  };
-  while (std::any_of(busy_.begin(), busy_.end(), conflicts))
-    co_await busy_changed_.wait();
-  busy_.push_front({blocks, exclusive});
-  co_return BusyGuard(this, busy_.begin());
-}
-
 // ---- Reading and writing ----
 
 // Moves all of `data`, which the host takes as it is. Reads fill up with zeroes behind the end.
@@ -283,22 +224,6 @@ Async<> FileNode::read(uint64_t offset, IoSlice to) {
   co_return co_await read_bounced(offset, to);
 }
 
-Async<> FileNode::read_bounced(uint64_t offset, IoSlice to) {
-  size_t done = 0;
-  while (done < to.size()) {
-    size_t part = std::min(to.size() - done, kMaxBounce);
-    uint64_t first = align_down(offset + done, block_);
-    uint64_t last = align_up(offset + done + part, block_);
-    AlignedBuffer buffer(static_cast<size_t>(last - first));
-    FlatIo io(buffer.span());
-    CO_TRY_VOID(co_await transfer(false, first, io.slice(), 0));
-    size_t skip = static_cast<size_t>(offset + done - first);
-    to.slice(done, part).copy_from(std::span<const uint8_t>(buffer.data() + skip, part));
-    done += part;
-  }
-  co_return Result<void>();
-}
-
 Result<void> FileNode::check_writable(ByteRange range) const {
   if (read_only()) return Error(ErrorKind::kReadOnly, EPERM, "The file is open read-only");
   if (range.end() > kMaxFileSize) return Error::from_errno(EFBIG);
@@ -319,80 +244,6 @@ Async<> FileNode::write(uint64_t offset, IoSlice from, WriteFlags flags) {
     if (!block_device_) size_ = std::max(size_, range->end());
   }
   co_return Result<void>();
-}
-
-Task<void> FileNode::reserve_tail(uint64_t end) {
-  constexpr uint64_t kSmallestStep = uint64_t{1} << 20;
-  constexpr uint64_t kLargestStep = uint64_t{16} << 20;
-  AsyncMutex::Guard guard = co_await reserve_mutex_.lock();
-  if (!can_reserve_ || end <= host_size_) co_return;
-  const uint64_t step = std::clamp(host_size_ / 8, kSmallestStep, kLargestStep);
-  // A write far behind the end leaves a hole, as it should.
-  if (end - host_size_ > kLargestStep) co_return;
-  ByteRange tail{host_size_, align_up(end + step, kSmallestStep) - host_size_};
-  Result<void> done = tail.end() > kMaxFileSize ? Result<void>(Error::from_errno(EFBIG))
-                                                : co_await fallocate(0, tail);
-  // Not possible here, or no space: the write tells.
-  if (!done.ok()) {
-    can_reserve_ = false;
-    co_return;
-  }
-  host_size_ = std::max(host_size_, tail.end());
-}
-
-Result<void> FileNode::set_host_size(uint64_t size) {
-  if (::ftruncate(fd_.get(), static_cast<off_t>(size)) != 0) return Error::from_errno(errno);
-  host_size_ = size;
-  return {};
-}
-
-Async<> FileNode::write_direct(uint64_t offset, IoSlice from, int rw_flags) {
-  ByteRange range{offset, from.size()};
-  bool whole_blocks = is_aligned(offset, block_) && is_aligned(from.size(), block_);
-  BusyGuard guard = co_await enter(range, !whole_blocks);
-  // Known before it is there: trim_padding() of another request must not cut this one off.
-  if (!block_device_) size_ = std::max(size_, range.end());
-  if (whole_blocks && from.is_aligned_to(limits_.memory_alignment)) {
-    co_return co_await transfer(true, offset, from, rw_flags);
-  }
-  size_t done = 0;
-  while (done < from.size()) {
-    // Steps end on block borders, so that only the outer blocks of all are read.
-    uint64_t start = offset + done;
-    uint64_t stop = std::min(range.end(), align_down(start + kMaxBounce, block_));
-    ByteRange part{start, stop - start};
-    CO_TRY_VOID(
-        co_await write_bounced(part, from.slice(done, static_cast<size_t>(part.length)), rw_flags));
-    done += static_cast<size_t>(part.length);
-  }
-  co_return trim_padding(align_up(range.end(), block_));
-}
-
-// Writes `range`, read-modify-write at its ends. The blocks are ours (enter()) if it has any.
-Async<> FileNode::write_bounced(ByteRange range, IoSlice from, int rw_flags) {
-  uint64_t first = align_down(range.offset, block_);
-  uint64_t last = align_up(range.end(), block_);
-  AlignedBuffer buffer(static_cast<size_t>(last - first));
-  size_t skip = static_cast<size_t>(range.offset - first);
-  uint64_t tail = align_down(range.end(), block_);
-  if (skip != 0 || range.end() < first + block_) {
-    FlatIo head(buffer.span().subspan(0, block_));
-    CO_TRY_VOID(co_await transfer(false, first, head.slice(), 0));
-  }
-  if (tail != range.end() && tail > first) {
-    FlatIo end(buffer.span().subspan(static_cast<size_t>(tail - first), block_));
-    CO_TRY_VOID(co_await transfer(false, tail, end.slice(), 0));
-  }
-  from.copy_to(buffer.span().subspan(skip, static_cast<size_t>(range.length)));
-  FlatIo all(buffer.span());
-  co_return co_await transfer(true, first, all.slice(), rw_flags);
-}
-
-// A padded write may have made the file longer than it is said to be. Not awaited: nothing can be
-// submitted between the look at size_ and the cut.
-Result<void> FileNode::trim_padding(uint64_t written_end) {
-  if (block_device_ || written_end <= std::max(size_, host_size_)) return {};
-  return set_host_size(size_);
 }
 
 // ---- Zeroes and holes ----

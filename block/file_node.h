@@ -20,6 +20,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <limits>
 #include <list>
 #include <memory>
 #include <optional>
@@ -94,7 +95,28 @@ class FileNode final : public Node {
     // Reads blocks and writes them back: nobody else may change them meanwhile.
     bool exclusive = false;
   };
-  class BusyGuard;
+  // Marks a change as under way until it is destroyed.
+  class BusyGuard {
+   public:
+    BusyGuard() = default;
+    BusyGuard(FileNode* node, std::list<Busy>::iterator entry) : node_(node), entry_(entry) {}
+    BusyGuard(BusyGuard&& other) noexcept
+        : node_(std::exchange(other.node_, nullptr)), entry_(other.entry_) {}
+    BusyGuard& operator=(BusyGuard&&) = delete;
+    ~BusyGuard() {
+      if (node_ == nullptr) return;
+      node_->busy_.erase(entry_);
+      node_->busy_changed_.wake_all();
+    }
+
+   private:
+    FileNode* node_ = nullptr;
+    std::list<Busy>::iterator entry_{};
+  };
+
+  // What one bounce buffer holds; larger unaligned requests go in several steps.
+  static constexpr size_t kMaxBounce = size_t{1} << 20;
+  static constexpr uint64_t kMaxFileSize = static_cast<uint64_t>(std::numeric_limits<off_t>::max());
 
   FileNode(Executor& executor, Fd fd, std::string name, FileOptions options);
   Result<void> examine();
@@ -125,7 +147,8 @@ class FileNode final : public Node {
   uint64_t size_ = 0;
   // What the host takes for the size, with O_DIRECT: direct writes that make a file longer are slow
   // (one at a time, by a worker of the kernel), so it is made longer in steps, ahead of them.
-  // close() takes the rest back. Behind size_ there are zeroes.
+  // close() takes the rest back; a process that is killed leaves it. Behind size_
+  // there are zeroes.
   uint64_t host_size_ = 0;
   bool can_reserve_ = true;
   AsyncMutex reserve_mutex_;

@@ -117,8 +117,7 @@ Async<ChainExtent> ChainMap::map_top(ByteRange range) {
 }
 
 std::optional<ChainExtent> ChainMap::known(ByteRange range) const {
-  static const std::vector<Told> kNothing;
-  Look look{kNothing};
+  Look look;
   return look_through(range, layers_.size(), Below::kIsZero, look);
 }
 

@@ -14,6 +14,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -70,7 +71,7 @@ class ChainMap {
   // One answer from what the layers know and what was told. Without one, `node` is to be asked
   // about `range`.
   struct Look {
-    const std::vector<Told>& told;
+    std::span<const Told> told;
     block::Node* node = nullptr;
     ByteRange range;
   };
