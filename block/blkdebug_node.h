@@ -25,6 +25,7 @@ class BlkdebugNode final : public Node {
   Async<Extent> map(ByteRange range) override;
   Async<> truncate(uint64_t size, Preallocation preallocation) override;
   Async<> close() override;
+  Node* backing() const override { return below_->backing(); }
   const std::string& name() const override { return below_->name(); }
   const char* format() const override { return "blkdebug"; }
 

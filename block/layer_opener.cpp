@@ -20,6 +20,10 @@ Error unknown_driver(std::string_view name) {
   return make_error(ErrorKind::kUnsupported, "Unknown driver '{}'", name);
 }
 
+Error too_deep() {
+  return make_error(ErrorKind::kInvalid, "More than {} nodes stand on one file", kMaxStack);
+}
+
 bool is_file_driver(std::string_view name) {
   return name == "file" || name == "host_device";
 }
@@ -34,6 +38,18 @@ Result<void> refuse_rest(const NodeDescription& description, std::string_view dr
   }
   return make_error(ErrorKind::kInvalid, "Block protocol '{}' doesn't support the option '{}'",
                     driver, key);
+}
+
+// The description of the node below a filter.
+Result<NodeDescription> take_filtered(const FilterDriver& filter, NodeDescription* description) {
+  if (!description->has_child(filter.child())) {
+    return make_error(ErrorKind::kInvalid, "A block device must be specified for \"{}\"",
+                      filter.child());
+  }
+  TRY(NodeDescription below, description->take_child(filter.child()));
+  // Nothing is guessed here.
+  if (!below.has("driver")) below.set("driver", "file");
+  return below;
 }
 
 void warn_guessed_raw(const MessageSink& message, const std::string& path) {
@@ -148,9 +164,7 @@ Async<LayerOpener::Stack> LayerOpener::open_inner_format(const FormatDriver& dri
 
 Async<LayerOpener::Stack> LayerOpener::open_child(NodeDescription description, Inherited inherited,
                                                   unsigned depth) {
-  if (depth > kMaxStack) {
-    co_return make_error(ErrorKind::kInvalid, "More than {} nodes stand on one file", kMaxStack);
-  }
+  if (depth > kMaxStack) co_return too_deep();
   CO_TRY(GenericOptions generic, GenericOptions::take(&description, inherited));
   if (generic.read_only.value_or(false) && writable_) {
     co_return Error(ErrorKind::kReadOnly, "Block node is read-only");
@@ -165,12 +179,7 @@ Async<LayerOpener::Stack> LayerOpener::open_child(NodeDescription description, I
     ProtocolOptions options{writable_, generic.inherited.cache.no_flush};
     CO_TRY(stack.node, co_await protocol->open(executor_, &description, options));
   } else if (const FilterDriver* filter = formats_.find_filter(driver)) {
-    std::string child = filter->child();
-    if (!description.has_child(child)) {
-      co_return make_error(ErrorKind::kInvalid, "A block device must be specified for \"{}\"",
-                           child);
-    }
-    CO_TRY(NodeDescription below, description.take_child(child));
+    CO_TRY(NodeDescription below, take_filtered(*filter, &description));
     CO_TRY(stack, co_await open_child(std::move(below), generic.inherited, depth + 1));
     CO_TRY(stack.node, filter->open(executor_, std::move(stack.node), &description));
   } else if (const FormatDriver* format = formats_.find(driver)) {
@@ -311,6 +320,24 @@ Result<void> LayerOpener::take_backing(NodeDescription* description, OpenedLayer
   return {};
 }
 
+Result<void> LayerOpener::check_access(const GenericOptions& generic) const {
+  if (!writable_) return {};
+  if (generic.inherited.force_share) {
+    return Error(ErrorKind::kInvalid, "force-share=on can only be used with read-only images");
+  }
+  if (generic.read_only.value_or(false)) {
+    return Error(ErrorKind::kReadOnly, "Block node is read-only");
+  }
+  return {};
+}
+
+void LayerOpener::detect_zeroes(const GenericOptions& generic, OpenedLayer* layer) const {
+  if (generic.detect_zeroes == DetectZeroes::kOff || !writable_) return;
+  bool unmap = generic.detect_zeroes == DetectZeroes::kUnmap;
+  std::unique_ptr<Node> below = std::move(layer->format.node);
+  layer->format.node = std::make_unique<DetectZeroesNode>(std::move(below), unmap);
+}
+
 Async<OpenedLayer> LayerOpener::open(LayerRequest request) {
   writable_ = request.writable;
   is_base_ = request.is_base;
@@ -319,31 +346,62 @@ Async<OpenedLayer> LayerOpener::open(LayerRequest request) {
   CO_TRY_VOID(normalise(&request));
   NodeDescription description = std::move(request.description);
   Inherited from_spec{spec_.cache, spec_.discard, spec_.force_share};
-  OpenedLayer layer;
-  std::string driver_name = description.text("driver").value_or("");
-  const FormatDriver* driver = formats_.find(driver_name);
-  if (driver == nullptr && !driver_name.empty()) {
-    bool known = is_file_driver(driver_name) || formats_.find_protocol(driver_name) != nullptr ||
-                 formats_.find_filter(driver_name) != nullptr;
-    // A name that is unknown needs no look at the file.
-    if (!known) co_return unknown_driver(driver_name);
-    // No format at all: the bytes of a file or a protocol.
-    CO_TRY(Stack stack, co_await open_child(std::move(description), from_spec, 0));
-    stack.lock = kLockSharedReader;
-    if (writable_) stack.lock = kLockSharedWriter;
-    CO_TRY_VOID(lock(stack, from_spec));
-    layer.format.node = std::move(stack.node);
-    co_return layer;
-  }
+  co_return co_await open_disk(request, std::move(description), from_spec, 0);
+}
 
-  CO_TRY(GenericOptions generic, GenericOptions::take(&description, from_spec));
-  if (generic.inherited.force_share && writable_) {
-    co_return make_error(ErrorKind::kInvalid,
-                         "force-share=on can only be used with read-only images");
+Async<OpenedLayer> LayerOpener::open_disk(const LayerRequest& request, NodeDescription description,
+                                          Inherited inherited, unsigned depth) {
+  if (depth > kMaxStack) co_return too_deep();
+  std::string name = description.text("driver").value_or("");
+  const FormatDriver* format = formats_.find(name);
+  if (format != nullptr || name.empty()) {
+    co_return co_await open_image(request, format, std::move(description), inherited);
   }
-  if (generic.read_only.value_or(false) && writable_) {
-    co_return Error(ErrorKind::kReadOnly, "Block node is read-only");
+  if (const FilterDriver* filter = formats_.find_filter(name)) {
+    co_return co_await open_filtered(request, *filter, std::move(description), inherited, depth);
   }
+  // A name that is unknown needs no look at the file.
+  bool known = is_file_driver(name) || formats_.find_protocol(name) != nullptr;
+  if (!known) co_return unknown_driver(name);
+  // No format at all: the bytes of a file or a protocol.
+  CO_TRY(Stack stack, co_await open_child(std::move(description), inherited, depth));
+  stack.lock = kLockSharedReader;
+  if (writable_) stack.lock = kLockSharedWriter;
+  CO_TRY_VOID(lock(stack, inherited));
+  OpenedLayer layer;
+  layer.format.node = std::move(stack.node);
+  co_return layer;
+}
+
+// What an image says of the one below it holds for the filter on top of it, too.
+Async<OpenedLayer> LayerOpener::open_filtered(const LayerRequest& request,
+                                              const FilterDriver& filter,
+                                              NodeDescription description, Inherited inherited,
+                                              unsigned depth) {
+  CO_TRY(GenericOptions generic, GenericOptions::take(&description, inherited));
+  CO_TRY_VOID(check_access(generic));
+  description.take("driver");
+  CO_TRY(NodeDescription below, take_filtered(filter, &description));
+  CO_TRY(OpenedLayer layer,
+         co_await open_disk(request, std::move(below), generic.inherited, depth + 1));
+  Result<std::unique_ptr<Node>> opened =
+      filter.open(executor_, std::move(layer.format.node), &description);
+  Result<void> known = opened.ok() ? refuse_rest(description, filter.name(), false)
+                                   : Result<void>(std::move(opened.error()));
+  if (opened.ok()) layer.format.node = std::move(*opened);
+  if (!known.ok()) {
+    Result<void> ignored = co_await layer.format.node->close();
+    co_return std::move(known.error());
+  }
+  detect_zeroes(generic, &layer);
+  co_return layer;
+}
+
+Async<OpenedLayer> LayerOpener::open_image(const LayerRequest& request, const FormatDriver* driver,
+                                           NodeDescription description, Inherited inherited) {
+  OpenedLayer layer;
+  CO_TRY(GenericOptions generic, GenericOptions::take(&description, inherited));
+  CO_TRY_VOID(check_access(generic));
   if (!description.has_child("file")) {
     co_return Error(ErrorKind::kInvalid, "A block device must be specified for \"file\"");
   }
@@ -379,12 +437,7 @@ Async<OpenedLayer> LayerOpener::open(LayerRequest request) {
     Result<void> ignored = co_await layer.format.node->close();
     co_return Error(ErrorKind::kUnsupported, "Driver doesn't support backing files");
   }
-  if (generic.detect_zeroes != DetectZeroes::kOff && writable_) {
-    bool unmap = generic.detect_zeroes == DetectZeroes::kUnmap;
-    std::unique_ptr<Node> filter =
-        std::make_unique<DetectZeroesNode>(std::move(layer.format.node), unmap);
-    layer.format.node = std::move(filter);
-  }
+  detect_zeroes(generic, &layer);
   co_return layer;
 }
 

@@ -61,6 +61,18 @@ class LayerOpener {
   };
 
   Result<void> normalise(LayerRequest* request) const;
+  Result<void> check_access(const GenericOptions& generic) const;
+  void detect_zeroes(const GenericOptions& generic, OpenedLayer* layer) const;
+  // The three kinds of what a guest could be given: an image, one with a filter on top of it, or
+  // the bytes of a file or protocol. `request` outlives the calls.
+  Async<OpenedLayer> open_disk(const LayerRequest& request, NodeDescription description,
+                               Inherited inherited, unsigned depth);
+  Async<OpenedLayer> open_filtered(const LayerRequest& request, const FilterDriver& filter,
+                                   NodeDescription description, Inherited inherited,
+                                   unsigned depth);
+  // `driver`: null if it is to be guessed.
+  Async<OpenedLayer> open_image(const LayerRequest& request, const FormatDriver* driver,
+                                NodeDescription description, Inherited inherited);
   Async<Stack> open_child(NodeDescription description, Inherited inherited, unsigned depth);
   Async<Stack> open_file(NodeDescription* description, Inherited inherited);
   Async<Stack> open_inner_format(const FormatDriver& driver, NodeDescription* description,

@@ -33,7 +33,8 @@ class FilterDriver {
   virtual const char* name() const = 0;
   // The option under which the node below is described.
   virtual const char* child() const = 0;
-  virtual Result<std::unique_ptr<Node>> open(Executor& executor, std::unique_ptr<Node> below,
+  // Takes `below` over if it succeeds; else the caller still has it, to be closed.
+  virtual Result<std::unique_ptr<Node>> open(Executor& executor, std::unique_ptr<Node>&& below,
                                              NodeDescription* description) const = 0;
 };
 

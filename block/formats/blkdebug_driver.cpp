@@ -37,7 +37,7 @@ class BlkdebugDriver final : public FilterDriver {
   const char* name() const override { return "blkdebug"; }
   const char* child() const override { return "image"; }
 
-  Result<std::unique_ptr<Node>> open(Executor&, std::unique_ptr<Node> below,
+  Result<std::unique_ptr<Node>> open(Executor&, std::unique_ptr<Node>&& below,
                                      NodeDescription* description) const override {
     TRY(BlkdebugRules rules, BlkdebugRules::take(description));
     TRY(uint32_t alignment, take_limits(description));

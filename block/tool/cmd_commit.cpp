@@ -56,6 +56,12 @@ Async<> Commit::open() {
   // Durable at the end, all at once: the filter would hide the image.
   spec.cache.write_through = false;
   CO_TRY(top_, co_await block::open_chain(context_.executor, context_.formats, std::move(spec)));
+  // Found out before the base is changed: what the image notes of it must change, too.
+  if (top_->backing() != nullptr && !ops::can_record_backing(*top_)) {
+    co_return make_error(ErrorKind::kUnsupported,
+                         "A node of driver '{}' cannot be committed; name the image below it",
+                         top_->format());
+  }
   target_ = ops::find_commit_target(*top_);
   if (target_.base != nullptr) co_return Result<void>();
   if (top_->backing() == nullptr) {

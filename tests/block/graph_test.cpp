@@ -6,6 +6,7 @@
 #include "block/file_node.h"
 #include "block/formats/known_formats.h"
 #include "block/formats/scratch_overlay.h"
+#include "block/node_name.h"
 #include "block/open_gate.h"
 #include "block/probe.h"
 #include "block/qcow2/create.h"
@@ -39,6 +40,12 @@ class GraphTest : public testing::Test {
     return folder_.file(name);
   }
 
+  // By options, as json: names and --image-opts give them.
+  OpenSpec described(const std::string& name) {
+    OpenSpec s = spec(name, std::nullopt);
+    s.node = *parse_node_name(name);
+    return s;
+  }
   OpenSpec spec(const std::string& path, std::optional<std::string> format = "qcow2") {
     OpenSpec s;
     s.filename = path;
@@ -154,6 +161,54 @@ TEST_F(GraphTest, AShorterBackingFileReadsAsZeroesBehindItsEnd) {
   ASSERT_TRUE(node.ok());
   EXPECT_EQ(read(**node, 99998, 4), std::string("bb\0\0", 4));
   EXPECT_EQ(read(**node, 200000, 3), std::string(3, '\0'));
+}
+
+TEST_F(GraphTest, AFilterStandsOnAWholeChain) {
+  folder_.write("base.raw", std::string(1 << 20, 'b'));
+  std::string top = make_qcow2("top.qcow2", 1 << 20, "base.raw", "raw");
+  OpenSpec s = described(R"(json:{"driver":"blkdebug","image":{"driver":"blkdebug","align":4096,)"
+                         R"("image":{"driver":"qcow2","file.filename":")" +
+                         top + R"("}}})");
+  s.writable = true;
+  auto node = open(s);
+  ASSERT_TRUE(node.ok()) << node.error().message();
+  EXPECT_STREQ((*node)->format(), "blkdebug");
+  EXPECT_EQ((*node)->limits().request_alignment, 4096U);
+  ASSERT_TRUE(write(**node, 65536, std::string(4096, 't')).ok());
+  EXPECT_EQ(read(**node, 65536 - 2, 4), "bbtt");
+  // The filter says which layer answers, as the image would.
+  ASSERT_NE((*node)->backing(), nullptr);
+  EXPECT_STREQ((*node)->backing()->format(), "raw");
+  EXPECT_FALSE(executor_->run((*node)->map({0, 4096}))->allocated);
+  EXPECT_TRUE(executor_->run((*node)->map({65536, 4096}))->allocated);
+  // It is an image that is in use, not the bytes of a file.
+  EXPECT_THAT(error_of(spec(top)), HasSubstr("Failed to get shared \"write\" lock"));
+  EXPECT_TRUE(executor_->run((*node)->close()).ok());
+}
+
+TEST_F(GraphTest, AFilterWithoutADriverBelowStandsOnTheFile) {
+  std::string q = make_qcow2("q", 1 << 20);
+  auto node = open(described(R"(json:{"driver":"blkdebug","image.filename":")" + q + R"("})"));
+  ASSERT_TRUE(node.ok()) << node.error().message();
+  EXPECT_EQ(read(**node, 0, 3), "QFI");
+}
+
+TEST_F(GraphTest, AFilterThatIsRefusedLeavesTheImageClean) {
+  std::string top = make_qcow2("top.qcow2", 1 << 20);
+  const std::string image = R"("image":{"driver":"qcow2","file.filename":")" + top + R"("}})";
+  OpenSpec s = described(R"(json:{"driver":"blkdebug","align":3,)" + image);
+  s.writable = true;
+  EXPECT_THAT(error_of(s), HasSubstr("Cannot meet constraints with align 3"));
+  s = described(R"(json:{"driver":"blkdebug","nonsense":3,)" + image);
+  EXPECT_THAT(error_of(s), HasSubstr("doesn't support the option 'nonsense'"));
+  s = described(R"(json:{"driver":"blkdebug","read-only":true,)" + image);
+  s.writable = true;
+  EXPECT_THAT(error_of(s), HasSubstr("Block node is read-only"));
+  EXPECT_THAT(error_of(described(R"(json:{"driver":"blkdebug"})")), HasSubstr("for \"image\""));
+  // Nobody holds it any more.
+  OpenSpec again = spec(top);
+  again.writable = true;
+  EXPECT_TRUE(open(again).ok());
 }
 
 TEST_F(GraphTest, MissingFilesAreNamed) {
