@@ -5,9 +5,9 @@
 // padding, so their layout is what is written down.
 #pragma once
 
+#include <array>
 #include <bit>
 #include <cstdint>
-#include <cstring>
 
 namespace calf {
 
@@ -30,23 +30,25 @@ class Ordered {
   constexpr Ordered& operator&=(T v) { return *this = static_cast<T>(load() & v); }
 
  private:
-  // Compilers turn these loops into one load or store, with a swap where needed.
-  constexpr T load() const {
-    T value = 0;
-    for (unsigned i = 0; i < sizeof(T); ++i) {
-      value = static_cast<T>(value | static_cast<T>(static_cast<T>(bytes_[i]) << shift(i)));
+  using Bytes = std::array<uint8_t, sizeof(T)>;
+
+  // One load or store and a swap, said so that no compiler makes a loop over bytes of it.
+  constexpr T load() const { return in_order(std::bit_cast<T>(bytes_)); }
+  constexpr void store(T value) { bytes_ = std::bit_cast<Bytes>(in_order(value)); }
+  static constexpr T in_order(T value) {
+    if constexpr (Order == std::endian::native || sizeof(T) == 1) {
+      return value;
+    } else if constexpr (sizeof(T) == 2) {
+      return __builtin_bswap16(value);
+    } else if constexpr (sizeof(T) == 4) {
+      return __builtin_bswap32(value);
+    } else {
+      static_assert(sizeof(T) == 8);
+      return __builtin_bswap64(value);
     }
-    return value;
-  }
-  constexpr void store(T value) {
-    for (unsigned i = 0; i < sizeof(T); ++i)
-      bytes_[i] = static_cast<uint8_t>(value >> shift(i));
-  }
-  static constexpr unsigned shift(unsigned i) {
-    return 8 * (Order == std::endian::little ? i : static_cast<unsigned>(sizeof(T)) - 1 - i);
   }
 
-  uint8_t bytes_[sizeof(T)] = {};
+  Bytes bytes_ = {};
 };
 
 using le16 = Ordered<uint16_t, std::endian::little>;

@@ -1,6 +1,7 @@
 #include "devices/core/guest_memory.h"
 
 #include <algorithm>
+#include <cstring>
 
 namespace calf::devices {
 namespace {

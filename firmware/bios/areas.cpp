@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 
 #include "firmware/bios/stubs.h"
 #include "firmware/memory_map.h"

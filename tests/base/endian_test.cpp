@@ -1,5 +1,7 @@
 #include "block/base/endian.h"
 
+#include <cstring>
+
 #include <gtest/gtest.h>
 
 namespace calf {

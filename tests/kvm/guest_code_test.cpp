@@ -1,5 +1,8 @@
 // Guests of a few bytes on the real /dev/kvm. Each listing's assembly stands beside its bytes.
 #include <gtest/gtest.h>
+
+#include <cstring>
+
 #include <sys/eventfd.h>
 #include <unistd.h>
 

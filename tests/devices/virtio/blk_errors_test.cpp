@@ -1,5 +1,6 @@
 // What fails: the driver's requests, the node below, the driver itself.
 #include <condition_variable>
+#include <cstring>
 #include <mutex>
 
 #include "tests/devices/virtio/blk_fixture.h"

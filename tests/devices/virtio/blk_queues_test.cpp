@@ -1,4 +1,5 @@
 // Many requests at once: several queues, full rings, batches.
+#include <cstring>
 #include <random>
 
 #include "tests/devices/virtio/blk_fixture.h"

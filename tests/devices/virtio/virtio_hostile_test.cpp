@@ -1,5 +1,6 @@
 // A guest that writes nonsense into every register, ring and BAR it can reach, while a device works
 // on another thread. The process lives, answers, and works again after a reset.
+#include <cstring>
 #include <random>
 
 #include "devices/virtio/ring_memory.h"

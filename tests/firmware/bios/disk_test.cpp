@@ -1,5 +1,8 @@
 // INT 13h.
 #include "firmware/bios/drive.h"
+
+#include <cstring>
+
 #include "firmware/bios/edd.h"
 #include "tests/firmware/bios/bios_fixture.h"
 

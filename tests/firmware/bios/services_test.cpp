@@ -1,5 +1,8 @@
 // INT 11h, 12h, 14h, 15h, 16h, 17h, 1Ah, and what install() leaves.
 #include "firmware/bios/key_decoder.h"
+
+#include <cstring>
+
 #include "firmware/bios/stubs.h"
 #include "tests/firmware/bios/bios_fixture.h"
 

@@ -5,6 +5,7 @@
 #include <lzma.h>
 #include <zstd.h>
 
+#include <cstring>
 #include <random>
 
 namespace calf::firmware::testing_support {

@@ -1,5 +1,6 @@
 // Booting: master boot records, El Torito by hand and in the wild, and what is said when there is
 // nothing.
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <random>

@@ -2,6 +2,7 @@
 // compacted) and 6 (at 1152).
 #include <gtest/gtest.h>
 
+#include <cstring>
 #include <random>
 
 #include "tests/vmm/insn_completer/fake_cpu.h"
