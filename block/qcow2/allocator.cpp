@@ -149,10 +149,9 @@ Async<> Allocator::grow_table(uint64_t table_index) {
 Async<> Allocator::set_all(Run run, uint64_t value) {
   for (uint64_t i = 0; i < run.count;) {
     CO_TRY(Refcounts::Place at, co_await refcounts_.place(run.first + i));
-    const uint64_t end = std::min(refcounts_.counts_per_slice(), at.index + run.count - i);
-    i += end - at.index;
-    for (; at.index < end; ++at.index)
-      set_count(at.slice.bytes(), at.index, geometry_.refcount_order, value);
+    const uint64_t n = std::min(refcounts_.counts_per_slice() - at.index, run.count - i);
+    set_counts(at.slice.bytes(), at.index, n, geometry_.refcount_order, value);
+    i += n;
     refcounts_.cache().mark_dirty(at.slice);
   }
   co_return Result<void>();

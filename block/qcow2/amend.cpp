@@ -73,12 +73,12 @@ Result<void> check_counts(References& references, const Geometry& g, uint64_t bi
   for (uint64_t number : references.page_numbers()) {
     const References::Page* page = references.find(number);
     for (uint64_t i = 0; i < References::kPageClusters; ++i) {
-      if (page->references[i] <= limit) continue;
+      if (page->references(i) <= limit) continue;
       const uint64_t cluster = (number << References::kPageBits) + i;
       return make_error(ErrorKind::kInvalid,
                         "Cannot decrease refcount entry width to {} bits: Cluster at offset {:#x} "
                         "has a refcount of {}",
-                        bits, cluster << g.cluster_bits, page->references[i]);
+                        bits, cluster << g.cluster_bits, page->references(i));
     }
   }
   return {};

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <optional>
+#include <span>
 #include <unordered_map>
 #include <unordered_set>
 #include <vector>
@@ -19,6 +20,23 @@
 
 namespace calf::qcow2 {
 
+// True if the file has a hole there, so that everything reads as zeroes: hostile tables that claim
+// terabytes cost one question each.
+Async<bool> is_hole(HostFile& file, ByteRange range);
+
+// Reads table after table. As a question costs more than to read a table, it is asked behind a
+// table that turned out to be empty only.
+class TablesInTurn {
+ public:
+  explicit TablesInTurn(HostFile& file) : file_(file) {}
+  // False: nothing but zeroes, `bytes` may not have been read.
+  Async<bool> read(uint64_t offset, std::span<uint8_t> bytes);
+
+ private:
+  HostFile& file_;
+  bool last_was_empty_ = false;
+};
+
 class Census {
  public:
   // `repair`: entries that can be put right without losing anything are, as they are met.
@@ -28,7 +46,8 @@ class Census {
         result_(result),
         sink_(sink),
         repair_(repair),
-        references_(g_.max_refcount(), g_.clusters_for(state.file.size())) {}
+        references_(g_.max_refcount(), g_.clusters_for(state.file.size())),
+        l2_tables_(state.file) {}
 
   Async<> run();
 
@@ -70,6 +89,8 @@ class Census {
   Async<> learn_uses(L1Place place);
   Async<> walk_l1(L1Place place);
   Async<> walk_l2(uint64_t offset, TableUse use);
+  uint64_t plain_run(std::span<const be64> words) const;
+  void count_run(uint64_t descriptor, uint64_t clusters, TableUse use, uint64_t* next_contiguous);
   // Tells what is wrong with an entry. False: it is to be replaced by zeroed().
   bool examine_entry(RawL2Entry raw, const L2Entry& entry);
   RawL2Entry zeroed(RawL2Entry raw) const;
@@ -90,12 +111,9 @@ class Census {
   bool needs_rebuild_ = false;
   References references_;
   std::unordered_map<uint64_t, TableUse> tables_;
+  TablesInTurn l2_tables_;
   // Clusters counted for tables that stand in holes of the file.
   uint64_t hole_clusters_ = 0;
 };
-
-// True if the file has a hole there, so that everything reads as zeroes: hostile tables that claim
-// terabytes cost one question each.
-Async<bool> is_hole(HostFile& file, ByteRange range);
 
 }  // namespace calf::qcow2

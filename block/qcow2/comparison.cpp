@@ -14,7 +14,8 @@ Comparison::Comparison(Image::State& state, Census& census, CheckResult& result,
       result_(result),
       sink_(sink),
       file_clusters_(g_.clusters_for(state.file.size())),
-      pages_(references_.page_numbers()) {}
+      pages_(references_.page_numbers()),
+      blocks_(state.file) {}
 
 // True if the count is to be put right.
 bool Comparison::note(uint64_t cluster, uint64_t refcount, uint32_t references, Repair repair) {
@@ -51,8 +52,8 @@ void Comparison::compare_free(uint64_t first, uint64_t end) {
       const uint64_t cluster = (*it << References::kPageBits) + i;
       if (cluster < first) continue;
       if (cluster >= end) return;
-      page->refcounts[i] = 0;
-      note(cluster, 0, page->references[i], Repair::kNone);
+      page->set_refcount(i, 0);
+      note(cluster, 0, page->references(i), Repair::kNone);
     }
   }
 }
@@ -85,35 +86,60 @@ void Comparison::add_cluster(std::vector<ByteRange>& ranges, uint64_t cluster) c
   ranges.back().length += g_.cluster_size();
 }
 
+// True if the counts of a whole page, from `index` of the block on, are what was counted, as those
+// of nearly every page are.
+bool Comparison::agrees(const References::Page* page, const uint8_t* block, uint64_t index) const {
+  static constexpr uint8_t kNothing[References::kPageClusters] = {};
+  const uint8_t* counted = page != nullptr ? page->bytes() : kNothing;
+  return counted != nullptr && counts_equal(block, index, g_.refcount_order,
+                                            std::span(counted, References::kPageClusters));
+}
+
+// What note() does about clusters that need no word.
+void Comparison::note_used(const References::Page* page, uint64_t first) {
+  if (page == nullptr) return;
+  for (uint64_t i = References::kPageClusters; i-- != 0;) {
+    if (page->references(i) == 0) continue;
+    result_.image_end_offset =
+        std::max(result_.image_end_offset, (first + i + 1) << g_.cluster_bits);
+    return;
+  }
+}
+
 Async<> Comparison::compare_block(Block block, Repair repair) {
   const ByteRange range{block.offset, g_.cluster_size()};
-  CO_TRY(bool hole, co_await is_hole(state_.file, range));
-  if (hole || !may_read_again(block.offset)) {
+  std::vector<uint8_t> bytes(g_.cluster_size());
+  bool has_content = may_read_again(block.offset);
+  if (has_content) {
+    CO_TRY(has_content, co_await blocks_.read(block.offset, bytes));
+  }
+  if (!has_content) {
     compare_free(block.first, block.end);
     co_return Result<void>();
   }
-  std::vector<uint8_t> bytes(g_.cluster_size());
-  CO_TRY_VOID(co_await state_.file.read_bytes(block.offset, bytes));
   std::vector<ByteRange> freed;
   References::Page* page = nullptr;
   bool changed = false;
   for (uint64_t cluster = block.first; cluster < block.end; ++cluster) {
     const uint64_t in_page = cluster % References::kPageClusters;
-    if (in_page == 0 || cluster == block.first) {
-      page = references_.find(cluster >> References::kPageBits);
-    }
     const uint64_t index = cluster - block.first;
+    if (in_page == 0) {
+      page = references_.find(cluster >> References::kPageBits);
+      if (cluster + References::kPageClusters <= block.end && agrees(page, bytes.data(), index)) {
+        note_used(page, cluster);
+        cluster += References::kPageClusters - 1;
+        continue;
+      }
+    }
     uint64_t refcount = get_count(bytes.data(), index, g_.refcount_order);
-    const uint32_t references = page != nullptr ? page->references[in_page] : 0;
+    const uint32_t references = page != nullptr ? page->references(in_page) : 0;
     if (note(cluster, refcount, references, repair)) {
       refcount = references;
       set_count(bytes.data(), index, g_.refcount_order, refcount);
       changed = true;
       if (refcount == 0) add_cluster(freed, cluster);
     }
-    if (page != nullptr) {
-      page->refcounts[in_page] = static_cast<uint32_t>(std::min<uint64_t>(refcount, UINT32_MAX));
-    }
+    if (page != nullptr) page->set_refcount(in_page, refcount);
   }
   if (!changed) co_return Result<void>();
   state_.parts->refcounts.cache().drop(range);

@@ -30,6 +30,8 @@ class Comparison {
   };
 
   Async<> compare_block(Block block, Repair repair);
+  bool agrees(const References::Page* page, const uint8_t* block, uint64_t index) const;
+  void note_used(const References::Page* page, uint64_t first);
   void compare_free(uint64_t first, uint64_t end);
   void add_cluster(std::vector<ByteRange>& ranges, uint64_t cluster) const;
   void cannot_read(Block block, uint64_t index);
@@ -44,6 +46,7 @@ class Comparison {
   uint64_t file_clusters_;
   // Numbers of the pages of references, ascending.
   std::vector<uint64_t> pages_;
+  TablesInTurn blocks_;
   bool needs_rebuild_ = false;
   // Blocks that several table entries share are read a few times only, unreadable clusters listed
   // up to a number.

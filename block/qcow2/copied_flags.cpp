@@ -22,11 +22,7 @@ struct FlagCheck {
 // Cheap first: most images have no entry whose flag is wrong, and no table needs to be read again.
 bool flags_disagree(const References& references) {
   for (uint64_t number : references.page_numbers()) {
-    const References::Page* page = references.find(number);
-    for (uint64_t i = 0; i < References::kPageClusters; ++i) {
-      uint8_t wrong = page->refcounts[i] == 1 ? References::kCopiedClear : References::kCopiedSet;
-      if ((page->flags[i] & wrong) != 0) return true;
-    }
+    if (references.find(number)->has_wrong_copied()) return true;
   }
   return false;
 }

@@ -159,13 +159,39 @@ Async<> Mapping::copy_table(uint64_t l1_index, uint64_t old_offset) {
   co_return Result<void>();
 }
 
+uint64_t Mapping::run_without_cluster(const L2View& view, uint64_t i) const {
+  uint64_t n = 0;
+  for (; i + n < view.count; ++n) {
+    if (raw(view, i + n).empty()) continue;
+    const L2Entry old = entry(view, i + n);
+    if (old.has_cluster() || old.kind == ClusterKind::kCompressed) break;
+  }
+  return n;
+}
+
+std::vector<bool>& Mapping::verified(const L2View& view) const {
+  std::vector<bool>& bits = view.slice->verified;
+  if (bits.empty()) bits.resize(geometry_.l2_slice_entries());
+  return bits;
+}
+
 void Mapping::set(const L2View& view, uint64_t i, const L2Entry& entry) {
   assert(view.slice && i < view.count);
   store_l2_entry(view.slice.words(), view.first + i, entry.encode(geometry_), geometry_);
-  std::vector<bool>& verified = view.slice->verified;
-  if (verified.empty()) verified.resize(geometry_.l2_slice_entries());
   // What we have just allocated is ours.
-  verified[view.first + i] = entry.copied;
+  verified(view)[view.first + i] = entry.copied;
+  cache_.mark_dirty(view.slice);
+}
+
+void Mapping::set_data(const L2View& view, uint64_t i, uint64_t count, uint64_t offset) {
+  assert(view.slice && i + count <= view.count);
+  RawL2Entry raw = L2Entry::data(offset).encode(geometry_);
+  for (uint64_t k = view.first + i; k < view.first + i + count; ++k) {
+    store_l2_entry(view.slice.words(), k, raw, geometry_);
+    raw.descriptor += geometry_.cluster_size();
+  }
+  const auto first = verified(view).begin() + static_cast<std::ptrdiff_t>(view.first + i);
+  std::fill_n(first, count, true);
   cache_.mark_dirty(view.slice);
 }
 

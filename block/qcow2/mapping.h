@@ -45,8 +45,14 @@ class Mapping {
   // A view whose entries may be replaced.
   Async<L2View> writable_view(uint64_t guest);
 
+  // How many entries from `i` to the end of the view have neither a host cluster nor compressed
+  // data.
+  uint64_t run_without_cluster(const L2View& view, uint64_t i) const;
+
   // Replaces an entry of a writable view. What it pointed to is the caller's to free.
   void set(const L2View& view, uint64_t i, const L2Entry& entry);
+  // The same for `count` entries, whose clusters hold data and follow each other from `offset` on.
+  void set_data(const L2View& view, uint64_t i, uint64_t count, uint64_t offset);
 
   // True if the host cluster of entry `i` belongs to this entry alone and holds no metadata, so
   // data may be written there. The COPIED flag is believed only after its refcount was read.
@@ -67,6 +73,7 @@ class Mapping {
   RawL2Entry raw(const L2View& view, uint64_t i) const {
     return view.slice ? load_l2_entry(view.slice.words(), view.first + i, geometry_) : RawL2Entry{};
   }
+  std::vector<bool>& verified(const L2View& view) const;
   L2View locate(uint64_t guest, uint64_t l2_offset) const;
   uint64_t slice_offset(const L2View& view) const;
   Result<void> check_table(uint64_t l1_index, L1Entry entry) const;

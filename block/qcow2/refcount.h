@@ -10,6 +10,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <unordered_set>
 #include <vector>
 
@@ -22,6 +23,11 @@ namespace calf::qcow2 {
 // Entry `index` of a piece of a refcount block.
 uint64_t get_count(const uint8_t* bytes, uint64_t index, unsigned order);
 void set_count(uint8_t* bytes, uint64_t index, unsigned order, uint64_t value);
+// True if the entries from `index` on are `expected`.
+bool counts_equal(const uint8_t* bytes, uint64_t index, unsigned order,
+                  std::span<const uint8_t> expected);
+// `count` entries from `index` on become `value`.
+void set_counts(uint8_t* bytes, uint64_t index, uint64_t count, unsigned order, uint64_t value);
 
 class Refcounts {
  public:

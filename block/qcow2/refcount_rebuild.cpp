@@ -88,7 +88,7 @@ Result<void> Rebuild::check_effort() const {
     return Error::from_errno(EFBIG, "No room for a new refcount table");
   }
   const uint64_t bytes = blocks_.size() << g_.cluster_bits;
-  if (bytes <= kCheap || blocks_.size() * 8 <= references_.page_count()) return {};
+  if (bytes <= kCheap || blocks_.size() * 2 <= references_.page_count()) return {};
   return Error::from_errno(EFBIG, "The used clusters are too far apart");
 }
 
@@ -99,7 +99,7 @@ Async<> Rebuild::write_block(uint64_t index, uint64_t offset) {
     const References::Page* page = references_.find((first + i) >> References::kPageBits);
     if (page == nullptr) continue;
     for (uint64_t k = 0; k < References::kPageClusters; ++k)
-      set_count(bytes.data(), i + k, g_.refcount_order, page->references[k]);
+      set_count(bytes.data(), i + k, g_.refcount_order, page->references(k));
   }
   co_return co_await state_.file.write_bytes(offset, bytes);
 }
@@ -152,10 +152,8 @@ void Rebuild::keep_old_structure() {
 Async<> Rebuild::run() {
   keep_old_structure();
   for (uint64_t number : references_.page_numbers()) {
-    const References::Page* page = references_.find(number);
-    const bool used = std::any_of(std::begin(page->references), std::end(page->references),
-                                  [](uint32_t count) { return count != 0; });
-    if (used) needed_.insert((number << References::kPageBits) >> g_.refcount_block_bits());
+    if (!references_.find(number)->is_used()) continue;
+    needed_.insert((number << References::kPageBits) >> g_.refcount_block_bits());
   }
   place_blocks();
   CO_TRY_VOID(place_table());

@@ -1,6 +1,10 @@
 // References: per host cluster, how often it is referred to, and what its refcount says. In pages
 // that exist only where something is referred to, so memory follows the tables in the file, not its
 // apparent size. The way to a page is an index for as far as an honest file goes, and a map beyond.
+//
+//     page of 64 clusters     counts   1 byte each ──> 4 bytes each, once one goes beyond a byte
+//                             flags    1 byte each
+//                             refcounts   only where one is not what was counted
 #pragma once
 
 #include <algorithm>
@@ -14,18 +18,38 @@ namespace calf::qcow2 {
 
 class References {
  public:
-  // Small, so that references scattered by a hostile file cost little each.
-  static constexpr unsigned kPageBits = 4;
+  // Small, so that references scattered by a hostile file cost little each; no larger than the
+  // smallest refcount block counts.
+  static constexpr unsigned kPageBits = 6;
   static constexpr uint64_t kPageClusters = uint64_t{1} << kPageBits;
 
   // How an entry of an active table refers to the cluster; that its refcount cannot be read.
   enum Flag : uint8_t { kCopiedSet = 1, kCopiedClear = 2, kUnreadable = 4 };
 
-  struct Page {
-    uint32_t references[kPageClusters] = {};
+  class Page {
+   public:
+    uint32_t references(uint64_t i) const { return wide_ ? wide_[i] : narrow_[i]; }
+    bool is_used() const;
+    uint32_t refcount(uint64_t i) const { return refcounts_ ? refcounts_[i] : references(i); }
     // Saturated: enough to tell 0, 1 and more.
-    uint32_t refcounts[kPageClusters] = {};
-    uint8_t flags[kPageClusters] = {};
+    void set_refcount(uint64_t i, uint64_t refcount);
+    uint8_t flags(uint64_t i) const { return flags_[i]; }
+    // True if a flag says that an entry is wrong about whether its cluster is referred to once.
+    bool has_wrong_copied() const;
+    // The counts, if all of them fit in a byte; else null.
+    const uint8_t* bytes() const { return wide_ ? nullptr : narrow_; }
+
+   private:
+    friend class References;
+    using Counts = std::unique_ptr<uint32_t[]>;
+    Counts copy_of_references() const;
+    // All of [first, end) get `times` more if that is possible without a look at each.
+    bool add_quickly(uint64_t first, uint64_t end, uint64_t times, uint32_t limit);
+
+    uint8_t narrow_[kPageClusters] = {};
+    uint8_t flags_[kPageClusters] = {};
+    Counts wide_;
+    Counts refcounts_;
   };
 
   // Counts stop at `limit`, the largest refcount of the image, whose file has `clusters` clusters.
@@ -34,28 +58,37 @@ class References {
         near_(std::min((clusters >> kPageBits) + 1, kMaxNearPages)) {}
 
   // How much of `count` went beyond the limit.
-  uint64_t add(uint64_t cluster, uint64_t count) {
-    uint32_t& n = page(cluster).references[cluster % kPageClusters];
-    const uint64_t taken = std::min<uint64_t>(count, limit_ - n);
-    n += static_cast<uint32_t>(taken);
-    return count - taken;
+  uint64_t add(uint64_t cluster, uint64_t count);
+  // The same for clusters in a row; `overflow(cluster, beyond)` for each that went beyond.
+  template <class Overflow>
+  void add_run(uint64_t cluster, uint64_t clusters, uint64_t count, Overflow overflow) {
+    for (const uint64_t end = cluster + clusters; cluster < end;) {
+      const uint64_t stop = std::min(end, (cluster | (kPageClusters - 1)) + 1);
+      const uint64_t in_page = cluster % kPageClusters;
+      if (page(cluster).add_quickly(in_page, in_page + (stop - cluster), count, limit_)) {
+        cluster = stop;
+      }
+      for (; cluster < stop; ++cluster)
+        if (const uint64_t beyond = add(cluster, count); beyond != 0) overflow(cluster, beyond);
+    }
   }
-  void clear(uint64_t cluster) { page(cluster).references[cluster % kPageClusters] = 0; }
+  void clear(uint64_t cluster);
   void add_flag(uint64_t cluster, Flag flag) {
-    page(cluster).flags[cluster % kPageClusters] |= flag;
+    page(cluster).flags_[cluster % kPageClusters] |= flag;
   }
+  void add_flag_run(uint64_t cluster, uint64_t clusters, Flag flag);
   bool has_flag(uint64_t cluster, Flag flag) const {
     const Page* found = find(cluster >> kPageBits);
-    return found != nullptr && (found->flags[cluster % kPageClusters] & flag) != 0;
+    return found != nullptr && (found->flags(cluster % kPageClusters) & flag) != 0;
   }
   uint32_t get(uint64_t cluster) const {
     const Page* found = find(cluster >> kPageBits);
-    return found != nullptr ? found->references[cluster % kPageClusters] : 0;
+    return found != nullptr ? found->references(cluster % kPageClusters) : 0;
   }
   // 0 too for clusters that nothing refers to.
   uint32_t refcount(uint64_t cluster) const {
     const Page* found = find(cluster >> kPageBits);
-    return found != nullptr ? found->refcounts[cluster % kPageClusters] : 0;
+    return found != nullptr ? found->refcount(cluster % kPageClusters) : 0;
   }
   Page* find(uint64_t page_number) {
     return const_cast<Page*>(std::as_const(*this).find(page_number));
@@ -73,19 +106,7 @@ class References {
   // 8 MiB of pointers.
   static constexpr uint64_t kMaxNearPages = uint64_t{1} << 20;
 
-  Page& page(uint64_t cluster) {
-    uint64_t number = cluster >> kPageBits;
-    if (number != last_number_ || last_ == nullptr) {
-      std::unique_ptr<Page>& slot = number < near_.size() ? near_[number] : far_[number];
-      if (!slot) {
-        slot = std::make_unique<Page>();
-        ++page_count_;
-      }
-      last_number_ = number;
-      last_ = slot.get();
-    }
-    return *last_;
-  }
+  Page& page(uint64_t cluster);
 
   uint32_t limit_;
   std::vector<std::unique_ptr<Page>> near_;

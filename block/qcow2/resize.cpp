@@ -94,14 +94,26 @@ Async<> write_encrypted_zeroes(Image::State& state, uint64_t guest, ByteRange ho
   co_return Result<void>();
 }
 
-// The entry of a cluster that was `old` and now has its place.
+// The entry of a cluster that was `old` and now has its place, where an entry is more than a place.
 L2Entry preallocated(const Image::State& state, const L2Entry& old, uint64_t place) {
   // Subclusters wait for their first write, as the backing node may have something there.
   if (state.geometry().extended_l2) return L2Entry::at(place, true, 0, old.zero_mask);
-  if (state.guest_data.encrypted() && !needs_encrypted_zeroes(state)) {
-    return L2Entry::zero_alloc(place);
+  return needs_encrypted_zeroes(state) ? L2Entry::data(place) : L2Entry::zero_alloc(place);
+}
+
+// The clusters of the entries from `i` on have their places now.
+void set_preallocated(const Image::State& state, const L2View& view, uint64_t i, ByteRange places) {
+  const Geometry& g = state.geometry();
+  Mapping& mapping = state.parts->mapping;
+  const uint64_t count = places.length >> g.cluster_bits;
+  if (!g.extended_l2 && !state.guest_data.encrypted()) {
+    mapping.set_data(view, i, count, places.offset);
+    return;
   }
-  return L2Entry::data(place);
+  for (uint64_t k = 0; k < count; ++k, ++i) {
+    const L2Entry old = mapping.entry(view, i);
+    mapping.set(view, i, preallocated(state, old, places.offset + (k << g.cluster_bits)));
+  }
 }
 
 // Maps every cluster of `range` that has none. `reserve`: places that the file has already get
@@ -115,10 +127,7 @@ Async<> map_all(Image::State& state, ByteRange range, bool reserve) {
     uint64_t count = std::min(g.clusters_for(range.end() - at), view.count);
     uint64_t i = 0;
     while (i < count) {
-      uint64_t n = 0;
-      while (i + n < count && !parts.mapping.entry(view, i + n).has_cluster() &&
-             parts.mapping.entry(view, i + n).kind != ClusterKind::kCompressed)
-        ++n;
+      uint64_t n = std::min(parts.mapping.run_without_cluster(view, i), count - i);
       if (n == 0) {
         ++i;
         continue;
@@ -132,11 +141,8 @@ Async<> map_all(Image::State& state, ByteRange range, bool reserve) {
         CO_TRY_VOID(co_await clear_new_clusters(state, made.range, !reserve));
       }
       n = made.range.length >> g.cluster_bits;
-      for (uint64_t k = 0; k < n; ++k, ++i) {
-        const uint64_t place = made.range.offset + (k << g.cluster_bits);
-        const L2Entry old = parts.mapping.entry(view, i);
-        parts.mapping.set(view, i, preallocated(state, old, place));
-      }
+      set_preallocated(state, view, i, made.range);
+      i += n;
     }
     at += count << g.cluster_bits;
   }

@@ -77,6 +77,28 @@ TEST(RefcountTest, EveryWidthKeepsItsNeighbours) {
   }
 }
 
+TEST(RefcountTest, RangesAreSetAndComparedAsTheirEntries) {
+  for (unsigned order = 0; order <= 6; ++order) {
+    std::vector<uint8_t> bytes(1024), one_by_one(1024);
+    set_counts(bytes.data(), 5, 20, order, 1);
+    for (uint64_t i = 5; i < 25; ++i)
+      set_count(one_by_one.data(), i, order, 1);
+    EXPECT_EQ(bytes, one_by_one) << order;
+    std::vector<uint8_t> expected(30);
+    std::fill_n(expected.begin() + 5, 20, uint8_t{1});
+    EXPECT_TRUE(counts_equal(bytes.data(), 0, order, expected)) << order;
+    for (uint64_t i = 0; i < expected.size(); ++i) {
+      std::vector<uint8_t> other = expected;
+      other[i] ^= 1;
+      EXPECT_FALSE(counts_equal(bytes.data(), 0, order, other)) << order << " " << i;
+    }
+    // A count that has the same low byte.
+    if (order < 4) continue;
+    set_count(bytes.data(), 7, order, 257);
+    EXPECT_FALSE(counts_equal(bytes.data(), 0, order, expected)) << order;
+  }
+}
+
 TEST(RefcountTest, ByteOrderIsTheFormats) {
   Bytes bytes(8, 0);
   set_count(bytes.data(), 1, 4, 0x1234);
