@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <vector>
 
+#include "block/base/log.h"
 #include "block/file_node.h"
 #include "block/layer_opener.h"
 #include "block/open_gate.h"
@@ -88,8 +89,9 @@ Result<std::optional<LayerRequest>> ChainOpener::layer_below(OpenedLayer& layer)
     return make_error(
         ErrorKind::kInvalid,
         "'{0}' does not record the format of its backing file '{1}', and guessing it is not safe. "
-        "Record it: calf-img rebase -u -f {2} -F FORMAT -b '{1}' '{0}'",
-        overlay, reference->name, layer.format.node->format());
+        "Record it: calf-img rebase -u -f {2} -F FORMAT -b {3} {4}",
+        overlay, reference->name, layer.format.node->format(), quote_for_shell(reference->name),
+        quote_for_shell(overlay));
   }
   return std::optional<LayerRequest>(std::move(below));
 }

@@ -50,7 +50,8 @@ struct OpenSpec {
   bool force_share = false;
   // Freed ranges are punched out of the file.
   bool discard = false;
-  // Write to an overlay although its base was changed after it was made (base_fingerprint.h).
+  // Write to an overlay although its base was changed after it was made (base_fingerprint.h): a
+  // warning, instead of an error.
   bool accept_changed_base = false;
   // A base is opened for writing, too: the one just below the top, or the one that an overlay
   // records under this name or that is the file of this name (read_only() tells if there was one).

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "block/base/log.h"
 #include "block/base_fingerprint.h"
 #include "block/detect_zeroes.h"
 #include "block/open_gate.h"
@@ -225,7 +226,7 @@ Async<OpenedFormat> LayerOpener::open_format(const FormatDriver& driver, std::un
 // worse; reading may be what rescues the data.
 Async<> LayerOpener::check_base(const LayerRequest& request, FileNode& file,
                                 const FormatDriver& driver) {
-  if (!request.reference.fingerprint || spec_.accept_changed_base) co_return Result<void>();
+  if (!request.reference.fingerprint) co_return Result<void>();
   std::vector<uint8_t> noted = *request.reference.fingerprint;
   CO_TRY(bool same,
          co_await is_same_base(executor_, file, driver, std::move(noted), request.reference.name));
@@ -233,10 +234,14 @@ Async<> LayerOpener::check_base(const LayerRequest& request, FileNode& file,
   std::string text =
       fmt::format("'{}' was changed after '{}' was made on top of it: the overlay no longer fits",
                   file.name(), request.overlay);
-  if (spec_.writable) {
-    co_return make_error(ErrorKind::kInvalid,
-                         "{}\nIf the change is all right: calf-img rebase -u -b '{}' -F {} '{}'",
-                         text, request.reference.name, driver.name(), request.overlay);
+  if (spec_.writable && !spec_.accept_changed_base) {
+    co_return make_error(
+        ErrorKind::kInvalid,
+        "{}\nIf the change is all right: calf-img rebase -u -b {} -F {} {}\n"
+        "To write to the overlay as it is, this once: the option --force of calf-img and "
+        "calf",
+        text, quote_for_shell(request.reference.name), driver.name(),
+        quote_for_shell(request.overlay));
   }
   if (spec_.message) spec_.message("warning: " + text);
   co_return Result<void>();

@@ -1,5 +1,6 @@
 #include "block/base/log.h"
 
+#include <algorithm>
 #include <cstdio>
 
 namespace calf {
@@ -39,6 +40,24 @@ std::string quote_for_terminal(std::string_view text) {
     }
   }
   return out;
+}
+
+std::string quote_for_shell(std::string_view text) {
+  auto is_control = [](char c) { return static_cast<uint8_t>(c) < 0x20 || c == 0x7f; };
+  const bool controls = std::any_of(text.begin(), text.end(), is_control);
+  std::string out = controls ? "$'" : "'";
+  for (char c : text) {
+    if (is_control(c)) {
+      out += fmt::format("\\x{:02x}", static_cast<uint8_t>(c));
+    } else if (c == '\'') {
+      out += controls ? "\\'" : "'\\''";
+    } else if (c == '\\' && controls) {
+      out += "\\\\";
+    } else {
+      out += c;
+    }
+  }
+  return out + "'";
 }
 
 void Log::write(LogLevel level, std::string_view text) {

@@ -81,5 +81,8 @@ class RateLimit {
 // `text` with control characters, quotes' backslashes and bytes above 0x7e that are not valid UTF-8
 // written as \xNN.
 std::string quote_for_terminal(std::string_view text);
+// `text` as one word of a command that the reader may paste into a shell: 'a b', 'it'\''s'; with
+// control characters $'a\x0ab' (bash).
+std::string quote_for_shell(std::string_view text);
 
 }  // namespace calf

@@ -106,6 +106,7 @@ int cmd_amend(const Context& context, int argc, char** argv) {
             break;
           case kForce:
             args.force = true;
+            args.image.force = true;
             break;
           case kOptImageOpts:
             args.image.image_opts = true;

@@ -97,6 +97,7 @@ int cmd_bench(const Context& context, int argc, char** argv) {
                                         {nullptr, 't', true},
                                         {nullptr, 'w'},
                                         {"force-share", 'U'},
+                                        kForceOption,
                                         kObjectOption,
                                         kImageOptsOption};
   Arguments args;
@@ -169,6 +170,9 @@ int cmd_bench(const Context& context, int argc, char** argv) {
             number = plain_number(value, 255);
             if (!number) return fail("Invalid pattern byte specified");
             args.bench.pattern = static_cast<uint8_t>(*number);
+            break;
+          case kOptForce:
+            args.image.force = true;
             break;
           case kOptImageOpts:
             args.image.image_opts = true;

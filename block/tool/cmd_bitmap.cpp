@@ -135,6 +135,7 @@ int cmd_bitmap(const Context& context, int argc, char** argv) {
                              {"source-format", 'F', true},
                              {"granularity", 'g', true},
                              {nullptr, 'f', true},
+                             kForceOption,
                              kObjectOption,
                              kImageOptsOption};
   Arguments args;
@@ -156,6 +157,9 @@ int cmd_bitmap(const Context& context, int argc, char** argv) {
             args.granularity = *size;
             break;
           }
+          case kOptForce:
+            args.image.force = true;
+            break;
           case kOptImageOpts:
             args.image.image_opts = true;
             break;

@@ -2,6 +2,7 @@
 
 #include <cstdio>
 
+#include "block/base/log.h"
 #include "block/base_fingerprint.h"
 #include "block/open_gate.h"
 #include "block/ops/commit.h"
@@ -36,6 +37,7 @@ class Commit {
   Async<> open();
   Async<> move_data();
   Async<> note_base(qcow2::BackingRecord record);
+  void tell_what_is_left() const;
 
   const Context& context_;
   const Arguments& args_;
@@ -103,6 +105,17 @@ Async<> Commit::note_base(qcow2::BackingRecord record) {
   co_return closed;
 }
 
+// The layers that the data went past are mixtures now, and the top still stands on them.
+void Commit::tell_what_is_left() const {
+  if (target_.depth < 2 || args_.quiet || context_.exact()) return;
+  context_.note(fmt::format(
+      "The images between '{0}' and '{1}' are of no use by themselves any more, and '{0}' is not "
+      "opened for writing on them.\nPut it on its new base: calf-img rebase -u -b {2} -F FORMAT "
+      "{3}",
+      args_.image.name, args_.base, quote_for_shell(args_.base),
+      quote_for_shell(args_.image.name)));
+}
+
 Async<> Commit::run() {
   Result<void> done = co_await open();
   if (!top_) co_return done;
@@ -124,6 +137,7 @@ Async<> Commit::run() {
     Result<void> noted_again = co_await note_base(std::move(record));
     if (done.ok()) done = std::move(noted_again);
   }
+  if (done.ok()) tell_what_is_left();
   co_return done;
 }
 
@@ -143,9 +157,9 @@ int finish(const Context& context, const Arguments& args, JobMonitor& monitor,
 
 int cmd_commit(const Context& context, int argc, char** argv) {
   static constexpr Option kOptions[] = {
-      {nullptr, 'f', true}, {nullptr, 't', true}, {nullptr, 'b', true},
-      {nullptr, 'r', true}, {nullptr, 'd'},       {nullptr, 'p'},
-      {nullptr, 'q'},       kObjectOption,        kImageOptsOption};
+      {nullptr, 'f', true}, {nullptr, 't', true}, {nullptr, 'b', true}, {nullptr, 'r', true},
+      {nullptr, 'd'},       {nullptr, 'p'},       {nullptr, 'q'},       kForceOption,
+      kObjectOption,        kImageOptsOption};
   Arguments args;
   std::string cache = "writeback";
   Operands operands = parse_options(
@@ -175,6 +189,9 @@ int cmd_commit(const Context& context, int argc, char** argv) {
             break;
           case 'q':
             args.quiet = true;
+            break;
+          case kOptForce:
+            args.image.force = true;
             break;
           case kOptImageOpts:
             args.image.image_opts = true;

@@ -153,6 +153,7 @@ Async<> Conversion::make_target(std::string path) {
 Async<> Conversion::open_target() {
   ImageArguments image{args_.target, std::nullopt, args_.target_image_opts};
   if (!args_.target_image_opts) image.format = args_.target_format;
+  image.force = args_.force;
   CO_TRY(block::OpenSpec spec, open_spec(context_, image));
   if (key_secret_) set_node_option(&spec, key_secret_->first, key_secret_->second);
   spec.writable = true;

@@ -168,7 +168,7 @@ int cmd_rebase(const Context& context, int argc, char** argv) {
   static constexpr Option kOptions[] = {
       {nullptr, 'f', true}, {nullptr, 'F', true}, {nullptr, 'b', true}, {nullptr, 't', true},
       {nullptr, 'T', true}, {nullptr, 'u'},       {nullptr, 'p'},       {nullptr, 'q'},
-      {"force-share", 'U'}, kObjectOption,        kImageOptsOption};
+      {"force-share", 'U'}, kForceOption,         kObjectOption,        kImageOptsOption};
   Arguments args;
   std::string cache = "writeback";
   std::string source_cache = "writeback";
@@ -201,6 +201,9 @@ int cmd_rebase(const Context& context, int argc, char** argv) {
                                           break;
                                         case 'U':
                                           args.force_share = true;
+                                          break;
+                                        case kOptForce:
+                                          args.image.force = true;
                                           break;
                                         case kOptImageOpts:
                                           args.image.image_opts = true;

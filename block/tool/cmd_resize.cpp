@@ -77,9 +77,13 @@ Async<> resize(const Context& context, const Arguments& args) {
 int cmd_resize(const Context& context, int argc, char** argv) {
   constexpr int kPreallocation = kLongOnly;
   constexpr int kShrink = kLongOnly + 1;
-  static constexpr Option kOptions[] = {
-      {nullptr, 'f', true},          {nullptr, 'q'}, {"preallocation", 0, true, kPreallocation},
-      {"shrink", 0, false, kShrink}, kObjectOption,  kImageOptsOption};
+  static constexpr Option kOptions[] = {{nullptr, 'f', true},
+                                        {nullptr, 'q'},
+                                        {"preallocation", 0, true, kPreallocation},
+                                        {"shrink", 0, false, kShrink},
+                                        kForceOption,
+                                        kObjectOption,
+                                        kImageOptsOption};
   Arguments args;
   // Help counts as an option; otherwise the last word is the size, even if it looks like one.
   bool wants_help =
@@ -109,6 +113,9 @@ int cmd_resize(const Context& context, int argc, char** argv) {
           }
           case kShrink:
             args.shrink = true;
+            break;
+          case kOptForce:
+            args.image.force = true;
             break;
           case kOptImageOpts:
             args.image.image_opts = true;

@@ -182,6 +182,9 @@ std::optional<int> read_option(const Context& context, int code, const std::stri
       if (!number) return kExitFailure;
       args->shared = static_cast<unsigned>(*number);
       break;
+    case kOptForce:
+      args->image.force = true;
+      break;
     case kOptImageOpts:
       args->image.image_opts = true;
       break;
@@ -218,6 +221,7 @@ int cmd_serve(const Context& context, int argc, char** argv) {
                                         {"export-name", 0, true, kExportName},
                                         {"persistent", 0, false, kPersistent},
                                         {"shared", 0, true, kShared},
+                                        kForceOption,
                                         kObjectOption,
                                         kImageOptsOption};
   Arguments args;

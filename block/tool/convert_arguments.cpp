@@ -38,6 +38,7 @@ constexpr Option kOptions[] = {{nullptr, 'f', true},
                                {"bitmaps", 0, false, kBitmaps},
                                {"skip-broken-bitmaps", 0, false, kSkipBrokenBitmaps},
                                {"salvage", 0, false, kSalvage},
+                               kForceOption,
                                kObjectOption,
                                kImageOptsOption};
 
@@ -182,6 +183,9 @@ std::optional<int> Parser::option(int code, const std::string& value) {
     case kSalvage:
       args_.salvage = true;
       break;
+    case kOptForce:
+      args_.force = true;
+      break;
     case kOptImageOpts:
       args_.image_opts = true;
       break;
@@ -201,6 +205,7 @@ std::optional<int> Parser::check() {
   if (args_.target_is_zero && !args_.no_create) {
     return fail("--target-is-zero requires use of -n flag");
   }
+  if (args_.force && !args_.no_create) return fail("--force requires use of -n flag");
   if (args_.skip_broken_bitmaps && !args_.bitmaps) {
     return fail("Use of --skip-broken-bitmaps requires --bitmaps");
   }

@@ -25,6 +25,8 @@ struct ConvertArguments {
   bool quiet = false;
   bool progress = false;
   bool force_share = false;
+  // See ImageArguments; of the target.
+  bool force = false;
   bool out_of_order = false;
   bool salvage = false;
   bool bitmaps = false;

@@ -18,6 +18,7 @@ Common words:
   -U          read an image that another program has open for writing
   -p, -q      show progress; print nothing but errors
   --output    human or json
+  --force     write to an overlay although its base was changed since it was made
 
 create        -b names the backing file and -F its format; -u does not look at it
 check         -r leaks gives unused space back, -r all also repairs what is wrong

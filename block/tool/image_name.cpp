@@ -60,6 +60,7 @@ Result<block::OpenSpec> open_spec(const Context& context, const ImageArguments& 
   }
   spec.probing = block::Probing::kAny;
   spec.share_raw = true;
+  spec.accept_changed_base = image.force;
   spec.secrets = &context.secrets;
   const Context* out = &context;
   spec.message = [out](std::string_view line) { out->note(line); };

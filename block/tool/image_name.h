@@ -15,6 +15,8 @@ struct ImageArguments {
   std::string name;
   std::optional<std::string> format;
   bool image_opts = false;
+  // Write to it although its base was changed after it was made.
+  bool force = false;
 };
 
 // The path of a file that is to be made: of names that are a path or file:PATH.

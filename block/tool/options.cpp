@@ -49,6 +49,7 @@ Operands parse_options(const Context& context, int argc, char** argv,
   std::string letters = ":h";  // ':' first: getopt stays silent and tells the two errors apart
   std::vector<option> longs{{"help", no_argument, nullptr, 'h'}};
   for (const Option& o : options) {
+    if (o.code == kOptForce && context.exact()) continue;
     int code = o.code != 0 ? o.code : o.letter;
     if (o.letter != 0) {
       letters += o.letter;

@@ -30,6 +30,11 @@ constexpr int kOptImageOpts = kLongOnly + 1001;
 constexpr Option kObjectOption{"object", 0, true, kOptObject};
 constexpr Option kImageOptsOption{"image-opts", 0, false, kOptImageOpts};
 
+// Of subcommands that write to an image which stands on another: ImageArguments::force. Not known
+// to those who stand in for qemu-img, where "--force" is short for "--force-share".
+constexpr int kOptForce = kLongOnly + 1002;
+constexpr Option kForceOption{"force", 0, false, kOptForce};
+
 struct Operands {
   // Set: the subcommand ends now, with this code (an error was printed, or help).
   std::optional<int> exit_code;

@@ -23,6 +23,11 @@ _calf() {
 }
 complete -o filenames -F _calf calf
 
+# The long options of a subcommand: its line in the program's own help, which is the one list.
+_calf_img_options() {
+  calf-img --help 2>/dev/null | sed -n "s/^  $1 //p" | grep -o -- '--[a-z-]*=\?' | sort -u
+}
+
 _calf_img() {
   local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
   if [ "$COMP_CWORD" -eq 1 ]; then
@@ -34,7 +39,13 @@ _calf_img() {
     -t | -T) COMPREPLY=($(compgen -W 'writeback none writethrough directsync unsafe' -- "$cur")) ;;
     --output) COMPREPLY=($(compgen -W 'human json' -- "$cur")) ;;
     -r) COMPREPLY=($(compgen -W 'leaks all' -- "$cur")) ;;
-    *) COMPREPLY=($(compgen -f -- "$cur")) ;;
+    *)
+      if [[ $cur == --* ]]; then
+        COMPREPLY=($(compgen -W "$(_calf_img_options "${COMP_WORDS[1]}")" -- "$cur"))
+      else
+        COMPREPLY=($(compgen -f -- "$cur"))
+      fi
+      ;;
   esac
 }
 complete -o filenames -F _calf_img calf-img

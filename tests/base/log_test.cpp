@@ -18,6 +18,13 @@ TEST(Quote, StopsTerminalEscapes) {
   EXPECT_EQ(quote_for_terminal("\xc0\xaf\xed\xa0\x80"), "\\xc0\\xaf\\xed\\xa0\\x80");
 }
 
+TEST(Quote, MakesOneWordOfAShellCommand) {
+  EXPECT_EQ(quote_for_shell("a b$(c)"), "'a b$(c)'");
+  EXPECT_EQ(quote_for_shell("it's; rm \\"), "'it'\\''s; rm \\'");
+  EXPECT_EQ(quote_for_shell("a\n'\\"), "$'a\\x0a\\'\\\\'");
+  EXPECT_EQ(quote_for_shell(""), "''");
+}
+
 TEST(Log, PrefixesAndFilters) {
   std::string out;
   Log log(

@@ -113,10 +113,22 @@ TEST_F(BaseFingerprintTest, WrittenRawBaseIsRefusedForWritingOnly) {
   make_overlay("base", "raw");
   write_to("base", "raw", 65536);
   touch("base");
+  // Both ways out are named.
   EXPECT_NE(open(true).find("calf-img rebase -u -b 'base' -F raw"), std::string::npos);
+  EXPECT_NE(open(true).find("--force"), std::string::npos);
   EXPECT_EQ(open(false), "");
   ASSERT_EQ(messages_.size(), 1U);
   EXPECT_EQ(open(true, true), "");
+  ASSERT_EQ(messages_.size(), 2U) << "writing to it goes by without a word";
+  EXPECT_EQ(messages_[0], messages_[1]);
+}
+
+// What the reader is to paste into a shell comes from an image.
+TEST_F(BaseFingerprintTest, NameInTheRefusalIsQuoted) {
+  folder_.write("b'$(touch x)", std::string(1 << 20, 'b'));
+  make_overlay("b'$(touch x)", "raw");
+  folder_.write("b'$(touch x)", std::string(2 << 20, 'b'));
+  EXPECT_NE(open(true).find("-b 'b'\\''$(touch x)' -F raw"), std::string::npos) << open(true);
 }
 
 TEST_F(BaseFingerprintTest, GrownBaseIsRefused) {

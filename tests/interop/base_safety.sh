@@ -63,6 +63,79 @@ for format in qcow2 raw; do
     works "$calf" resize -q over 68M
   done
 done
+# --force goes on, in every subcommand that is refused, and says so each time.
+fresh() {
+  rm -f base over
+  qemu-img create -q -f qcow2 base 64M
+  change qcow2 base 0
+  "$calf" create -q -f qcow2 -b base -F qcow2 over
+  "$calf" bitmap --add over seen
+  change qcow2 over 1M
+  change qcow2 base 128k
+}
+# forced COMMAND WORDS…: `calf-img COMMAND WORDS…` is refused, `calf-img COMMAND --force WORDS…` works.
+forced() {
+  local command=$1
+  shift
+  fresh
+  refuses "the option --force" "$calf" "$command" "$@"
+  works "$calf" "$command" --force "$@"
+  grep -q "was changed after" out || fail "$command --force does not warn"
+  works qemu-img check -q over
+}
+qemu-img create -q -f raw source 64M
+qemu-io -f raw -c 'write -P 3 0 64k' source >/dev/null
+forced resize over 65M
+forced amend -o lazy_refcounts=on over
+forced bitmap --clear over seen
+forced bench -w -c 4 over
+forced convert -n -f raw -O qcow2 source over
+works qemu-img compare source over
+forced rebase -b source -F raw over
+forced commit over
+# The overlay is empty and notes the base as it is now.
+works "$calf" resize -q over 66M
+grep -q "was changed" out && fail "commit --force leaves the overlay with the old note"
+# It is no standing permission: the next one is asked again.
+forced resize over 65M
+refuses "the option --force" "$calf" resize over 66M
+works "$calf" rebase -u -b base -F qcow2 over
+works "$calf" resize over 66M
+# Served for writing; the server ends with the client.
+fresh
+refuses "the option --force" "$calf" serve -w --socket "$work/sock" over
+mkfifo ready
+"$calf" serve -w --force --socket "$work/sock" over >ready 2>server &
+server=$!
+read -r _ <ready || fail "serve --force did not start"
+rm ready
+works qemu-io -f raw -c 'write -P 4 2M 64k' "nbd+unix:///?socket=$work/sock"
+wait $server || { fail "serve --force"; cat server; }
+grep -q "was changed after" server || fail "serve --force does not warn"
+# Where nothing can be written to, the word has no place.
+refuses "--force requires use of -n flag" "$calf" convert --force -O qcow2 source new
+# qemu-img has --force-share, which may be shortened, and no --force.
+ln -sf "$calf" qemu-img
+works ./qemu-img info --force source
+fresh
+refuses "unrecognized option '--force'" ./qemu-img resize --force over 65M
+rm qemu-img
+# A commit past a layer: the top says how to go on, and siblings of the target are refused.
+fresh
+works "$calf" create -q -f qcow2 -b base -F qcow2 sibling
+rm over
+works "$calf" create -q -f qcow2 -b base -F qcow2 over
+works "$calf" create -q -f qcow2 -b over -F qcow2 top
+qemu-io -c 'write -P 8 3M 64k' top >/dev/null
+works "$calf" convert -O raw top before
+works "$calf" commit -b base top
+grep -qF "calf-img rebase -u -b 'base' -F FORMAT 'top'" out || { fail "commit -b leaves no advice"; cat out; }
+refuses "rebase -u" "$calf" resize sibling 65M
+refuses "rebase -u" "$calf" resize top 65M
+works "$calf" rebase -u -b base -F qcow2 top
+works qemu-img compare before top
+works "$calf" resize top 65M
+
 # Another program's rebase makes the note void.
 rm -f base over
 qemu-img create -q -f raw base 64M
