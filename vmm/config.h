@@ -36,6 +36,7 @@ struct DiskConfig {
   DiskMedia media = DiskMedia::kDisk;
   bool read_only = false;
   bool snapshot = false;  // writes go to a throw-away overlay
+  bool force = false;     // written to although its base was changed after it was made
   CacheMode cache = CacheMode::kWriteback;
   bool discard_unmap = false;
   bool detect_zeroes = false;

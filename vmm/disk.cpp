@@ -34,7 +34,7 @@ Error explain(const Error& error, const std::string& filename) {
   if (text.starts_with(outer + "Could not open backing file: ") &&
       error.kind() == ErrorKind::kNotFound) {
     text += fmt::format("\n  If the base was moved: calf-img rebase -u -b NEW_PLACE -F FORMAT {}",
-                        filename);
+                        quote_for_shell(filename));
   }
   return Error(error.kind(), error.sys_errno(), std::move(text));
 }
@@ -83,6 +83,7 @@ Async<std::unique_ptr<block::Node>> Disk::open_node(Disk* disk,
   if (!config.format.empty()) spec.format = config.format;
   spec.probing = block::Probing::kNotRaw;
   spec.writable = !read_only && !config.snapshot;
+  spec.accept_changed_base = config.force;
   spec.cache = cache_mode(config.cache);
   spec.discard = config.discard_unmap;
   spec.message = [log = &environment->log](std::string_view line) {

@@ -16,6 +16,7 @@ struct Draft {
   std::vector<DriveSpec> drives;
   std::vector<std::string> devices;  // read last: they refer to drives
   bool snapshot_all = false;
+  bool force_all = false;
   bool nographic = false;
 };
 
@@ -58,8 +59,8 @@ const std::vector<Option>& options() {
       {"hdc", "FILE", "", [](Draft& d, const std::string& v) { return add_disk(d, v, 2); }},
       {"hdd", "FILE", "", [](Draft& d, const std::string& v) { return add_disk(d, v, 3); }},
       {"drive", "OPTIONS",
-       "file=,format=,if=virtio|none,id=,index=,media=disk|cdrom,readonly=,snapshot=,cache=,discard=,"
-       "detect-zeroes=,werror=,rerror=,serial=,queues=",
+       "file=,format=,if=virtio|none,id=,index=,media=disk|cdrom,readonly=,snapshot=,force=,cache=,"
+       "discard=,detect-zeroes=,werror=,rerror=,serial=,queues=",
        [](Draft& d, const std::string& v) -> Result<void> {
          TRY(DriveSpec spec, parse_drive(v));
          d.drives.push_back(std::move(spec));
@@ -110,6 +111,11 @@ const std::vector<Option>& options() {
       {"snapshot", "", "every disk gets a throw-away overlay; no image is changed",
        [](Draft& d, const std::string&) -> Result<void> {
          d.snapshot_all = true;
+         return {};
+       }},
+      {"force", "", "write to overlays although their bases were changed (-drive force=on: to one)",
+       [](Draft& d, const std::string&) -> Result<void> {
+         d.force_all = true;
          return {};
        }},
       {"scratch", "DIR", "where those overlays stand (default: beside the image)",
@@ -338,6 +344,7 @@ Result<void> place_disks(Draft& draft) {
     if (place) disks.push_back(std::move(*place));
   }
   for (DiskConfig& disk : disks) {
+    disk.force |= draft.force_all;
     if (draft.snapshot_all && disk.media == DiskMedia::kDisk) disk.snapshot = true;
   }
   return {};

@@ -47,6 +47,8 @@ Result<bool> apply_drive_option(const KeyValue& item, DiskConfig& disk) {
     TRY(disk.read_only, parse_switch(item));
   } else if (item.key == "snapshot") {
     TRY(disk.snapshot, parse_switch(item));
+  } else if (item.key == "force") {
+    TRY(disk.force, parse_switch(item));
   } else if (item.key == "cache") {
     TRY(disk.cache, parse_cache(item.value));
   } else if (item.key == "werror") {

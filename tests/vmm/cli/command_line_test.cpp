@@ -82,6 +82,18 @@ TEST(CommandLine, PlacesDisksByIndexThenInOrder) {
   EXPECT_THAT(error_of("-hda a -drive file=b,index=0"), HasSubstr("two disks"));
 }
 
+TEST(CommandLine, ForceIsForOneDiskOrForAll) {
+  auto one = parse("-drive file=a,force=on -drive file=b");
+  ASSERT_TRUE(one.ok()) << one.error().message();
+  EXPECT_TRUE(one->machine.disks[0].force);
+  EXPECT_FALSE(one->machine.disks[1].force);
+  auto all = parse("--force -drive file=a -drive file=b");
+  ASSERT_TRUE(all.ok()) << all.error().message();
+  EXPECT_TRUE(all->machine.disks[0].force && all->machine.disks[1].force);
+  EXPECT_FALSE(parse("a")->machine.disks[0].force);
+  EXPECT_THAT(error_of("-drive file=a,force=maybe"), HasSubstr("force"));
+}
+
 TEST(CommandLine, DevicesNameDrives) {
   auto line =
       parse("-device virtio-blk-pci,drive=d0,serial=X,bootindex=1 -drive file=a,if=none,id=d0");
