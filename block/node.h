@@ -101,7 +101,8 @@ class Node {
   // The same without waiting, if enough is in memory to say something; the prefix may be shorter
   // than map() would make it. Nothing: ask map().
   virtual std::optional<Extent> known(ByteRange /*range*/) { return std::nullopt; }
-  // Sets the size; new bytes read as zeroes.
+  // Sets the size; new bytes read as zeroes. A device and an export keep theirs: to less is no
+  // error there and changes nothing, to more is refused.
   virtual Async<> truncate(uint64_t size, Preallocation preallocation) = 0;
   // Writes back what is cached, marks the image clean, releases what it holds. Nothing is in
   // flight, and nothing but destruction follows. Errors here mean lost data: the caller reports
@@ -115,5 +116,11 @@ class Node {
   // "file", "raw", "qcow2", …
   virtual const char* format() const = 0;
 };
+
+// For a format whose disk is as long as its file: that is a device or an export.
+inline Error keeps_its_size(const Node& file) {
+  return make_error(ErrorKind::kUnsupported, "Cannot resize {} nodes: '{}' keeps its size",
+                    file.format(), file.name());
+}
 
 }  // namespace calf::block

@@ -95,7 +95,10 @@ Async<> RawNode::truncate(uint64_t size, Preallocation preallocation) {
     co_return Error(ErrorKind::kUnsupported, "Cannot resize fixed-size raw disks");
   }
   if (size > INT64_MAX - options_.offset) co_return Error::from_errno(EFBIG);
-  co_return co_await file_->truncate(options_.offset + size, preallocation);
+  const uint64_t wanted = options_.offset + size;
+  CO_TRY_VOID(co_await file_->truncate(wanted, preallocation));
+  if (file_->size() != wanted) co_return keeps_its_size(*file_);
+  co_return Result<void>();
 }
 
 Async<> RawNode::close() {

@@ -107,7 +107,10 @@ Async<> LuksNode::truncate(uint64_t size, block::Preallocation preallocation) {
   if (size > static_cast<uint64_t>(INT64_MAX) - volume_.header.payload_offset) {
     co_return Error::from_errno(EFBIG, "The requested file size is too large");
   }
-  co_return co_await file_->truncate(volume_.header.payload_offset + size, preallocation);
+  const uint64_t wanted = volume_.header.payload_offset + size;
+  CO_TRY_VOID(co_await file_->truncate(wanted, preallocation));
+  if (file_->size() != wanted) co_return block::keeps_its_size(*file_);
+  co_return Result<void>();
 }
 
 }  // namespace calf::luks

@@ -145,8 +145,10 @@ Async<block::Extent> ClientNode::map(ByteRange range) {
   co_return extent;
 }
 
-Async<> ClientNode::truncate(uint64_t, block::Preallocation) {
-  co_return Error(ErrorKind::kUnsupported, "Cannot resize an NBD export");
+Async<> ClientNode::truncate(uint64_t size, block::Preallocation) {
+  CO_TRY_VOID(check_writable({}));
+  if (size > this->size()) co_return Error(ErrorKind::kInvalid, EINVAL, "Cannot grow NBD nodes");
+  co_return Result<void>();
 }
 
 Async<> ClientNode::close() {

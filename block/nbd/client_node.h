@@ -1,8 +1,9 @@
 // ClientNode: an export of an NBD server as a node.
 //
 // Reads and writes are cut to what the server takes at once. The size is the export's when it was
-// opened. Block states come from the server (base:allocation) and are believed as far as wrong ones
-// only give wrong content, which the server can give anyway.
+// opened, and stays so: as with a device, truncate() to less leaves it as it is. Block states come
+// from the server (base:allocation) and are believed as far as wrong ones only give wrong content,
+// which the server can give anyway.
 //
 // Own code instead of libnbd: Debian has no static libnbd (nor GnuTLS, which it needs), so the one
 // file that our programs are would fall apart; and its calls would have to be bent into the

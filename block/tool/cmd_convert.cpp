@@ -4,7 +4,6 @@
 #include <cstdio>
 #include <vector>
 
-#include "block/open_gate.h"
 #include "block/ops/bitmaps.h"
 #include "block/ops/concat_node.h"
 #include "block/ops/copy.h"
@@ -32,7 +31,7 @@ class Conversion {
   Async<> open_sources();
   Async<> check_bitmaps();
   Result<CreateOptions> target_options();
-  Async<> make_target(std::string path);
+  Async<> make_target();
   Async<> open_target();
   Async<> copy_sources();
   Async<ops::CopyOptions> copy_options();
@@ -130,18 +129,19 @@ Result<CreateOptions> Conversion::target_options() {
   return options;
 }
 
-Async<> Conversion::make_target(std::string path) {
+Async<> Conversion::make_target() {
+  CO_TRY(ImagePlace place, place_of_name(args_.target));
   CO_TRY(CreateOptions options, target_options());
   key_secret_ = options.key_secret();
   if (std::optional<std::string> backing = options.text("backing_file")) {
-    Result<std::string> base = block::resolve_recorded_name(path, *backing);
+    Result<std::string> base = place.resolve(*backing);
     std::string format = options.text("backing_fmt").value_or("");
     // A base that cannot be read is reported when the target is opened on it.
     if (base.ok()) {
       Result<void> noted = co_await options.note_base(context_, *base, format);
     }
   }
-  Result<void> made = co_await create_image(context_, args_.target_format, path, options);
+  Result<void> made = co_await create_image(context_, args_.target_format, place, options);
   if (!made.ok()) {
     co_return std::move(made.error())
         .with_context(
@@ -232,16 +232,7 @@ Async<> Conversion::close_all(Result<void> result) {
 Async<> Conversion::run() {
   Result<void> result = co_await open_sources();
   if (result.ok()) result = co_await check_bitmaps();
-  std::string path = args_.target;
-  if (result.ok() && !args_.no_create) {
-    Result<std::string> found = path_of_name(args_.target);
-    if (found.ok()) {
-      path = std::move(*found);
-    } else {
-      result = std::move(found.error());
-    }
-  }
-  if (result.ok() && !args_.no_create) result = co_await make_target(path);
+  if (result.ok() && !args_.no_create) result = co_await make_target();
   if (result.ok()) result = co_await open_target();
   if (result.ok() && args_.bitmaps && !ops::supports_bitmaps(*target_)) {
     result = make_error(ErrorKind::kUnsupported, "Format driver '{}' does not support bitmaps",

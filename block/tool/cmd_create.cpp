@@ -2,7 +2,6 @@
 
 #include <cstdio>
 
-#include "block/open_gate.h"
 #include "block/tool/commands.h"
 #include "block/tool/create_image.h"
 #include "block/tool/image_name.h"
@@ -38,10 +37,10 @@ std::string inner_reason(const std::string& text) {
 // Opens the backing file for its size. Where no format was given the error is printed here, and
 // kCancelled returned.
 Result<uint64_t> look_at_backing(const Context& context, const Arguments& args,
-                                 const std::string& path, const std::string& backing) {
+                                 const ImagePlace& place, const std::string& backing) {
   ImageArguments image{backing, args.backing_format, false};
   block::OpenSpec spec;
-  TRY(spec.filename, block::resolve_recorded_name(path, backing));
+  TRY(spec.filename, place.resolve(backing));
   spec.format = image.format;
   spec.probing = block::Probing::kAny;
   spec.force_share = true;
@@ -71,8 +70,8 @@ Result<void> run(const Context& context, Arguments& args) {
   if (create_options(args.format, false).empty()) {
     return about(args.name, cannot_create(args.format));
   }
-  Result<std::string> path = path_of_name(args.name);
-  if (!path.ok()) return about(args.name, std::move(path.error()));
+  Result<ImagePlace> place = place_of_name(args.name);
+  if (!place.ok()) return about(args.name, std::move(place.error()));
 
   TRY(OptionList list, OptionList::parse(args.options));
   if (args.size && list.get("size")) {
@@ -114,10 +113,10 @@ Result<void> run(const Context& context, Arguments& args) {
                    Error(ErrorKind::kInvalid, "Backing file specified without backing format"));
     }
     if (!args.unsafe) {
-      Result<uint64_t> size = look_at_backing(context, args, *path, *args.backing);
+      Result<uint64_t> size = look_at_backing(context, args, *place, *args.backing);
       if (!size.ok()) return about(args.name, std::move(size.error()));
       if (!options.text("size")) options.set("size", std::to_string(*size));
-      TRY(std::string base, block::resolve_recorded_name(*path, *args.backing));
+      TRY(std::string base, place->resolve(*args.backing));
       TRY_VOID(context.executor.run(options.note_base(context, base, *args.backing_format)));
     }
   }
@@ -129,7 +128,7 @@ Result<void> run(const Context& context, Arguments& args) {
     put("Formatting '{}', fmt={}{}\n", args.name, args.format, options.formatting(args.format));
     std::fflush(stdout);
   }
-  Result<void> made = context.executor.run(create_image(context, args.format, *path, options));
+  Result<void> made = context.executor.run(create_image(context, args.format, *place, options));
   if (!made.ok()) return about(args.name, std::move(made.error()));
   return {};
 }

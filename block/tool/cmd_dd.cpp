@@ -41,10 +41,10 @@ std::optional<ByteRange> part_of(const Arguments& args, uint64_t size) {
 
 Async<> copy_part(const Context& context, const Arguments& args, block::Node& source,
                   ByteRange part, JobMonitor& monitor) {
-  CO_TRY(std::string path, path_of_name(args.output));
+  CO_TRY(ImagePlace place, place_of_name(args.output));
   CreateOptions options;
   options.set("size", std::to_string(part.length));
-  Result<void> made = co_await create_image(context, args.output_format, path, options);
+  Result<void> made = co_await create_image(context, args.output_format, place, options);
   if (!made.ok()) {
     co_return std::move(made.error())
         .with_context(fmt::format("{}: error while creating output image of type {}", args.output,

@@ -7,7 +7,7 @@
 #include <cerrno>
 
 #include "block/file_node.h"
-#include "block/open_gate.h"
+#include "block/protocol_driver.h"
 
 namespace calf::img {
 namespace {
@@ -29,13 +29,39 @@ class CreatedFile {
   bool kept_ = false;
 };
 
+// The image's own file, or the export it goes into.
+Async<std::unique_ptr<block::Node>> open_place(const Context& context, const ImagePlace& place) {
+  std::unique_ptr<block::Node> node;
+  if (!place.node) {
+    block::FileOptions file_options;
+    CO_TRY(node, co_await block::FileNode::create(context.executor, place.path, file_options));
+    co_return node;
+  }
+  block::NodeDescription description = *place.node;
+  const std::string driver = description.take_text("driver").value_or("");
+  const block::ProtocolDriver* protocol = context.formats.find_protocol(driver);
+  if (protocol == nullptr) {
+    co_return make_error(ErrorKind::kUnsupported, "Unknown protocol '{}'", driver);
+  }
+  block::ProtocolOptions options{.writable = true};
+  Result<std::unique_ptr<block::Node>> opened =
+      co_await protocol->open(context.executor, &description, options);
+  if (!opened.ok()) {
+    co_return std::move(opened.error())
+        .with_context(fmt::format("Protocol driver '{}' does not support image creation, and "
+                                  "opening the image failed",
+                                  driver));
+  }
+  co_return std::move(*opened);
+}
+
 // The file for guest data is made too, beside the image if its name is relative.
-Async<> create_with_data_file(Executor& executor, const std::string& path, block::FileNode& file,
+Async<> create_with_data_file(Executor& executor, const ImagePlace& place, block::Node& file,
                               const qcow2::CreateOptions& options) {
   if (options.data_file->empty()) {
     co_return Error::from_errno(ENOENT, "Could not create ''");
   }
-  CO_TRY(std::string data_path, block::resolve_recorded_name(path, *options.data_file));
+  CO_TRY(std::string data_path, place.resolve(*options.data_file));
   block::FileOptions file_options;
   CO_TRY(std::unique_ptr<block::FileNode> data,
          co_await block::FileNode::create(executor, data_path, file_options));
@@ -49,54 +75,72 @@ Async<> create_with_data_file(Executor& executor, const std::string& path, block
 // Of a new raw file this much is allocated at once: who finds out by reading which alignment
 // O_DIRECT asks for must not read a hole, where some file systems allow any.
 constexpr uint64_t kFirstBlock = 4096;
+// On a device and in an export this much goes: what was there must not be taken for the header of
+// another format.
+constexpr uint64_t kFirstSector = 512;
 
-Async<> allocate_first_block(block::FileNode& file) {
-  if (file.is_block_device() || file.size() == 0) co_return Result<void>();
-  const std::vector<uint8_t> zeroes(std::min(file.size(), kFirstBlock));
+Async<> create_raw(block::Node& file, uint64_t size, block::Preallocation preallocation) {
+  const Error too_large(ErrorKind::kInvalid, "The image size is too large for file format 'raw'");
+  if (size > static_cast<uint64_t>(INT64_MAX) - 511) co_return too_large;
+  const bool is_empty_file = file.size() == 0;
+  Result<void> sized = co_await file.truncate(align_up(size, 512), preallocation);
+  if (!sized.ok() && sized.error().sys_errno() == EFBIG) co_return too_large;
+  CO_TRY_VOID(std::move(sized));
+  const std::vector<uint8_t> zeroes(
+      std::min(file.size(), is_empty_file ? kFirstBlock : kFirstSector));
+  if (zeroes.empty()) co_return Result<void>();
   FlatIo io(std::span<const uint8_t>{zeroes});
   co_return co_await file.write(0, io.slice(), {});
 }
 
+// Everything that can be wrong with the options, before an old file of that name is touched.
+struct CheckedOptions {
+  block::Preallocation raw = block::Preallocation::kOff;
+  luks::CreateOptions luks;
+  qcow2::CreateOptions qcow2;
+};
+
+Result<CheckedOptions> check_options(const Context& context, const std::string& format,
+                                     const CreateOptions& options) {
+  CheckedOptions checked;
+  if (format == "raw") {
+    TRY(checked.raw, options.raw_preallocation());
+  } else if (format == "luks") {
+    TRY(checked.luks, options.for_luks(context.secrets));
+    TRY_VOID(luks::file_size(checked.luks));
+  } else {
+    TRY(checked.qcow2, options.for_qcow2(context.secrets));
+    TRY_VOID(qcow2::validate(checked.qcow2));
+  }
+  return checked;
+}
+
+Async<> write_image(Executor& executor, const std::string& format, const ImagePlace& place,
+                    block::Node& file, uint64_t size, const CheckedOptions& checked) {
+  if (file.limits().request_alignment != 1) {
+    co_return make_error(ErrorKind::kUnsupported,
+                         "'{}' takes only requests that are aligned to {} bytes", file.name(),
+                         file.limits().request_alignment);
+  }
+  if (format == "raw") co_return co_await create_raw(file, size, checked.raw);
+  if (format == "luks") co_return co_await luks::create(executor, file, checked.luks);
+  if (!checked.qcow2.data_file) co_return co_await qcow2::create(executor, file, checked.qcow2);
+  co_return co_await create_with_data_file(executor, place, file, checked.qcow2);
+}
+
 }  // namespace
 
-Async<> create_image(const Context& context, std::string format, std::string path,
+Async<> create_image(const Context& context, std::string format, const ImagePlace& place,
                      const CreateOptions& options) {
-  Executor& executor = context.executor;
-  const bool raw = format == "raw";
-  const bool luks = format == "luks";
-  luks::CreateOptions luks_options;
-  qcow2::CreateOptions qcow2_options;
-  block::Preallocation preallocation = block::Preallocation::kOff;
-  // Everything that can be wrong with the options, before an old file of that name is touched.
-  if (raw) {
-    CO_TRY(preallocation, options.raw_preallocation());
-  } else if (luks) {
-    CO_TRY(luks_options, options.for_luks(context.secrets));
-    CO_TRY_VOID(luks::file_size(luks_options));
-  } else {
-    CO_TRY(qcow2_options, options.for_qcow2(context.secrets));
-    CO_TRY_VOID(qcow2::validate(qcow2_options));
-  }
-  block::FileOptions file_options;
-  CO_TRY(std::unique_ptr<block::FileNode> file,
-         co_await block::FileNode::create(executor, path, file_options));
-  CreatedFile created(path);
-  if (raw) {
-    uint64_t size = options.number("size").value_or(0);
-    Error too_large(ErrorKind::kInvalid, "The image size is too large for file format 'raw'");
-    if (size > static_cast<uint64_t>(INT64_MAX) - 511) co_return too_large;
-    Result<void> sized = co_await file->truncate(align_up(size, 512), preallocation);
-    if (!sized.ok() && sized.error().sys_errno() == EFBIG) co_return too_large;
-    CO_TRY_VOID(std::move(sized));
-    CO_TRY_VOID(co_await allocate_first_block(*file));
-  } else if (luks) {
-    CO_TRY_VOID(co_await luks::create(executor, *file, luks_options));
-  } else if (qcow2_options.data_file) {
-    CO_TRY_VOID(co_await create_with_data_file(executor, path, *file, qcow2_options));
-  } else {
-    CO_TRY_VOID(co_await qcow2::create(executor, *file, qcow2_options));
-  }
-  CO_TRY_VOID(co_await file->close());
+  CO_TRY(CheckedOptions checked, check_options(context, format, options));
+  CO_TRY(std::unique_ptr<block::Node> file, co_await open_place(context, place));
+  CreatedFile created(place.path);
+  const uint64_t size = options.number("size").value_or(0);
+  Result<void> done = co_await write_image(context.executor, format, place, *file, size, checked);
+  if (done.ok()) done = co_await file->flush();
+  Result<void> closed = co_await file->close();
+  CO_TRY_VOID(std::move(done));
+  CO_TRY_VOID(std::move(closed));
   created.keep();
   co_return Result<void>();
 }

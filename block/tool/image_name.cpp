@@ -1,6 +1,7 @@
 #include "block/tool/image_name.h"
 
 #include "block/node_name.h"
+#include "block/open_gate.h"
 #include "block/shown_name.h"
 #include "block/tool/option_list.h"
 
@@ -22,11 +23,25 @@ Result<block::NodeDescription> description_of_list(const std::string& text) {
 
 }  // namespace
 
-Result<std::string> path_of_name(const std::string& name) {
-  if (block::is_plain_path(name)) return name;
+Result<std::string> ImagePlace::resolve(const std::string& recorded) const {
+  if (node && !recorded.starts_with('/')) {
+    return make_error(ErrorKind::kInvalid,
+                      "An image in an export is in no folder: give the whole path of '{}'",
+                      recorded);
+  }
+  return block::resolve_recorded_name(path, recorded);
+}
+
+Result<ImagePlace> place_of_name(const std::string& name) {
+  if (block::is_plain_path(name)) return ImagePlace{name, std::nullopt};
   std::string protocol = name.substr(0, name.find(':'));
-  if (protocol == "file") return name.substr(protocol.size() + 1);
-  if (block::is_known_protocol(protocol)) {
+  if (protocol == "file") return ImagePlace{name.substr(protocol.size() + 1), std::nullopt};
+  const bool known = block::is_known_protocol(protocol);
+  if (known && protocol.starts_with("nbd")) {
+    TRY(block::NodeDescription node, block::parse_protocol_name(name));
+    return ImagePlace{"", std::move(node)};
+  }
+  if (known) {
     return make_error(ErrorKind::kUnsupported,
                       "Protocol driver '{}' does not support image creation", protocol);
   }

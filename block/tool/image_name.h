@@ -19,8 +19,20 @@ struct ImageArguments {
   bool force = false;
 };
 
-// The path of a file that is to be made: of names that are a path or file:PATH.
-Result<std::string> path_of_name(const std::string& name);
+// Where a new image goes: a file of this host, which is made or emptied, or an export of a server,
+// which is there and keeps its size.
+struct ImagePlace {
+  // Empty for an export.
+  std::string path;
+  // The export.
+  std::optional<block::NodeDescription> node;
+
+  // The file that an image here means by a name that it records.
+  Result<std::string> resolve(const std::string& recorded) const;
+};
+
+// Of names that are a path, file:PATH or an export's.
+Result<ImagePlace> place_of_name(const std::string& name);
 
 // A spec with what was named and its format (probing allowed, raw files shared, messages go to
 // stderr). Errors as "Could not open 'NAME': …".

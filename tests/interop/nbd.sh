@@ -128,6 +128,30 @@ for _ in $(seq 100); do [ -e pid2 ] && kill -0 "$(cat pid2)" 2>/dev/null || brea
 check 'what qemu-nbd wrote is clean' qemu-img check -q theirs.qcow2
 check 'what qemu-nbd wrote' qemu-img compare -f raw -F qcow2 expected theirs.qcow2
 
+# ---- new images in an export that held something else ----
+head -c 6M /dev/urandom >place
+{ printf 'QFI\373'; tail -c +5 place; } >place.2 && mv place.2 place
+qemu-nbd --fork -t -k "$work/s4" -f raw --pid-file=pid4 place || fail 'qemu-nbd'
+place="nbd+unix:///?socket=$work/s4"
+refuse 'a raw image larger than the export' "$calf" create -q -f raw "$place" 7M
+check 'a raw image' "$calf" create -q -f raw "$place" 4M
+[ "$("$calf" info "$place" | grep 'file format')" = 'file format: raw' ] || fail 'the old header is still there'
+check 'converting to raw' "$calf" convert -f raw -O raw expected "$place"
+check 'what was converted' cmp -n 4194304 expected place
+check 'converting to qcow2' "$calf" convert -f raw -O qcow2 -c expected "$place"
+check 'the new image is clean' qemu-img check -q -f qcow2 "$place"
+check 'the new image' qemu-img compare -f raw -F qcow2 expected "$place"
+check 'preallocated' "$calf" create -q -f qcow2 -o preallocation=metadata "$place" 4M
+qemu-img create -q -f raw zeroes 4M
+check 'its clusters are zeroes' qemu-img compare -f raw -F qcow2 zeroes "$place"
+check 'by dd' "$calf" dd -f raw -O qcow2 bs=64k count=20 if=expected of="$place"
+check 'the image of dd is clean' qemu-img check -q -f qcow2 "$place"
+refuse 'a relative backing file' "$calf" create -q -f qcow2 -F raw -b expected "$place"
+refuse 'a relative data file' "$calf" create -q -f qcow2 -o data_file=beside "$place" 1M
+[ -e beside ] && fail 'a data file was made'
+refuse 'no server' "$calf" create -q -f qcow2 "nbd+unix:///?socket=$work/none" 1M
+kill "$(cat pid4)"
+
 # qemu-nbd tells block states under id 0.
 qemu-nbd --fork -t -k "$work/s3" -f qcow2 -r --pid-file=pid3 image.qcow2 || fail 'qemu-nbd'
 for tool in qemu-img "$calf"; do

@@ -1,5 +1,8 @@
 // Both sides against each other; against other programs: tests/interop/nbd.sh.
 
+#include "block/qcow2/create.h"
+#include "block/qcow2/image.h"
+#include "block/raw_node.h"
 #include "tests/nbd/nbd_fixture.h"
 
 namespace calf::nbd {
@@ -59,6 +62,55 @@ TEST_F(NbdTest, ReadOnlyExportsAreNotWritten) {
   EXPECT_FALSE(write(**client, 0, pattern(1, 512)).ok());
   EXPECT_OK(close(**client));
   finish();
+}
+
+TEST_F(NbdTest, AnExportKeepsItsSize) {
+  start(true);
+  auto client = connect(true);
+  ASSERT_OK(client);
+  EXPECT_OK(write(**client, 4'096, pattern(1, 512)));
+  constexpr auto kOff = block::Preallocation::kOff;
+  EXPECT_OK(run((*client)->truncate(0, kOff)));
+  EXPECT_EQ((*client)->size(), kSize);
+  EXPECT_EQ(*read(**client, 4'096, 512), pattern(1, 512));
+  EXPECT_FALSE(run((*client)->truncate(kSize + 1, kOff)).ok());
+  // A disk that is as long as its file says so.
+  block::RawNode::Options options;
+  options.writable = true;
+  block::RawNode raw(std::move(*client), options);
+  EXPECT_OK(run(raw.truncate(kSize, kOff)));
+  Result<void> shrunk = run(raw.truncate(kSize / 2, kOff));
+  ASSERT_FALSE(shrunk.ok());
+  EXPECT_NE(shrunk.error().message().find("keeps its size"), std::string::npos);
+  EXPECT_OK(close(raw));
+  finish();
+}
+
+TEST_F(NbdTest, ANewImageFindsPlaceInAnExport) {
+  disk_->content.write(0, pattern(7, kSize));
+  start(true);
+  auto client = connect(true);
+  ASSERT_OK(client);
+  qcow2::CreateOptions options;
+  options.size = 64 << 20;
+  options.cluster_size = 4'096;
+  ASSERT_OK(run(qcow2::create(executor(), **client, options)));
+  qcow2::OpenOptions open_options;
+  open_options.writable = true;
+  auto image = run(qcow2::Image::open(executor(), std::move(*client), std::move(open_options)));
+  ASSERT_OK(image);
+  // Nothing of what was there before shows.
+  EXPECT_EQ(*read(**image, 0, 1 << 20), Bytes(1 << 20, 0));
+  EXPECT_OK(write(**image, 50 << 20, pattern(8, 100'000)));
+  EXPECT_EQ(*read(**image, (50 << 20) - 512, 512), Bytes(512, 0));
+  EXPECT_EQ(*read(**image, 50 << 20, 100'000), pattern(8, 100'000));
+  // There is no more room than the export has.
+  Result<void> full = write(**image, 0, pattern(9, kSize));
+  ASSERT_FALSE(full.ok());
+  EXPECT_EQ(full.error().sys_errno(), ENOSPC);
+  EXPECT_OK(close(**image));
+  finish();
+  expect_clean(disk_);
 }
 
 TEST_F(NbdTest, AnotherExportIsNotThere) {

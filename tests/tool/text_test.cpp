@@ -136,14 +136,29 @@ TEST(JsonTest, StringsAreAsciiWhateverTheImageSays) {
 }
 
 TEST(ImageNameTest, KnowsProtocols) {
-  EXPECT_EQ(*path_of_name("a.qcow2"), "a.qcow2");
-  EXPECT_EQ(*path_of_name("./a:b"), "./a:b");
-  EXPECT_EQ(*path_of_name("dir/a:b"), "dir/a:b");
-  EXPECT_EQ(*path_of_name("file:x:y"), "x:y");
-  EXPECT_EQ(path_of_name("foo:x").error().message(), "Unknown protocol 'foo'");
-  EXPECT_THAT(path_of_name("null-co://").error().message(),
-              HasSubstr("does not support image creation"));
-  EXPECT_THAT(path_of_name("json:{}").error().message(), HasSubstr("Unknown protocol 'json'"));
+  EXPECT_EQ(place_of_name("a.qcow2")->path, "a.qcow2");
+  EXPECT_EQ(place_of_name("./a:b")->path, "./a:b");
+  EXPECT_EQ(place_of_name("dir/a:b")->path, "dir/a:b");
+  EXPECT_EQ(place_of_name("file:x:y")->path, "x:y");
+  EXPECT_EQ(place_of_name("foo:x").error().message(), "Unknown protocol 'foo'");
+  for (const char* name : {"null-co://", "blkdebug::x"}) {
+    EXPECT_THAT(place_of_name(name).error().message(),
+                HasSubstr("does not support image creation"));
+  }
+  EXPECT_THAT(place_of_name("json:{}").error().message(), HasSubstr("Unknown protocol 'json'"));
+}
+
+TEST(ImageNameTest, NewImagesGoIntoExportsToo) {
+  Result<ImagePlace> place = place_of_name("nbd+unix:///e?socket=/s");
+  ASSERT_TRUE(place.ok());
+  EXPECT_EQ(place->path, "");
+  ASSERT_TRUE(place->node);
+  EXPECT_EQ(place->node->text("export"), "e");
+  EXPECT_FALSE(place_of_name("nbd://").ok());
+  // There is no folder that a relative name could start from.
+  EXPECT_EQ(*place->resolve("/dir/base"), "/dir/base");
+  EXPECT_THAT(place->resolve("base").error().message(), HasSubstr("whole path of 'base'"));
+  EXPECT_EQ(*place_of_name("dir/a.qcow2")->resolve("base"), "dir/base");
 }
 
 }  // namespace
