@@ -23,7 +23,11 @@ constexpr uint64_t kMaxLines = 10;
 class Auditor {
  public:
   Auditor(Executor& executor, const block::FormatTable& formats, std::string path, AuditRules rules)
-      : executor_(executor), formats_(formats), path_(std::move(path)), rules_(std::move(rules)) {}
+      : executor_(executor),
+        formats_(formats),
+        path_(std::move(path)),
+        rules_(std::move(rules)),
+        deadline_(Deadline::after(rules_.time_limit)) {}
 
   Async<AuditReport> run();
 
@@ -46,6 +50,7 @@ class Auditor {
   const block::FormatTable& formats_;
   std::string path_;
   AuditRules rules_;
+  Deadline deadline_;
   AuditReport report_;
 };
 
@@ -150,8 +155,12 @@ Async<> Auditor::look_at_tables() {
     qcow2::FindingSink sink = [&](std::string_view line) {
       if (++lines <= kMaxLines) note("check", std::string(line));
     };
-    Result<qcow2::CheckResult> checked = co_await qcow2::check(*image, qcow2::Repair::kNone, sink);
-    if (!checked.ok()) {
+    Result<qcow2::CheckResult> checked =
+        co_await qcow2::check(*image, qcow2::Repair::kNone, sink, deadline_);
+    if (!checked.ok() && checked.error().kind() == ErrorKind::kCancelled) {
+      refuse("not-finished-in-time", fmt::format("Its tables could not be walked within {} seconds",
+                                                 rules_.time_limit.count()));
+    } else if (!checked.ok()) {
       refuse("damaged", checked.error().message());
     } else if (checked->corruptions != 0 || checked->check_errors != 0) {
       refuse("damaged",

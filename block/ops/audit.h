@@ -1,9 +1,10 @@
 // audit: may a service take this file from a stranger? One look at the file alone: whatever it
 // names is not opened. Time and memory are those of opening an image (header, at most 32 MiB of L1
 // table and 64 MiB each of snapshot table and bitmap directory); with `deep`, those of a check,
-// which follow the file's allocated bytes.
+// which follow the file's allocated bytes up to a limit of time.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -14,13 +15,18 @@
 
 namespace calf::ops {
 
+// Far above what a sound image of some terabytes needs.
+constexpr std::chrono::seconds kDefaultAuditTime{60};
+
 struct AuditRules {
   // The format that the service expects; what else the file looks like is refused.
   std::optional<std::string> format;
   // The largest disk it takes.
   std::optional<uint64_t> max_size;
-  // Walk the tables too.
+  // Walk the tables too, and be done with all of it by then: a file that cannot be judged in time
+  // is refused.
   bool deep = false;
+  std::chrono::seconds time_limit = kDefaultAuditTime;
 };
 
 enum class Severity : uint8_t { kNote, kRefuse };

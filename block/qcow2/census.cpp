@@ -138,6 +138,7 @@ Async<std::vector<be64>> Census::read_l1(L1Place place) {
 }
 
 Async<> Census::learn_uses(L1Place place) {
+  CO_TRY_VOID(deadline_.check());
   CO_TRY(std::vector<be64> entries, co_await read_l1(place));
   for (uint64_t raw : entries) {
     const uint64_t offset = L1Entry::decode(raw).offset;
@@ -150,12 +151,14 @@ Async<> Census::learn_uses(L1Place place) {
 }
 
 Async<> Census::walk_l1(L1Place place) {
+  CO_TRY_VOID(deadline_.check());
   if (place.entries == 0) co_return Result<void>();
   const ByteRange range{place.offset, place.entries * 8};
   CO_TRY(bool has_content, co_await count_large_table(range, place.times));
   if (!has_content) co_return Result<void>();
   CO_TRY(std::vector<be64> entries, co_await read_l1(place));
   for (uint64_t raw : entries) {
+    CO_TRY_VOID(deadline_.check_often());
     const L1Entry entry = L1Entry::decode(raw);
     if (entry.reserved_bits) corruption("ERROR found L1 entry with reserved bits set: {:x}", raw);
     if (entry.offset == 0) continue;
@@ -173,6 +176,7 @@ Async<> Census::walk_l1(L1Place place) {
 }
 
 Async<> Census::walk_l2(uint64_t offset, TableUse use) {
+  CO_TRY_VOID(deadline_.check());
   const ByteRange range{offset, g_.cluster_size()};
   std::vector<be64> words(g_.cluster_size() / 8);
   std::span<uint8_t> bytes(reinterpret_cast<uint8_t*>(words.data()), g_.cluster_size());
@@ -186,6 +190,7 @@ Async<> Census::walk_l2(uint64_t offset, TableUse use) {
   if (!*has_content) co_return Result<void>();
   uint64_t next_contiguous = 0;
   for (uint64_t i = 0; i < g_.l2_entries(); ++i) {
+    CO_TRY_VOID(deadline_.check_often());
     RawL2Entry raw = load_l2_entry(words.data(), i, g_);
     if (raw.empty()) continue;
     if (const uint64_t run = plain_run(std::span(words).subspan(i)); run > 1) {
@@ -359,6 +364,7 @@ Async<> Census::count_bitmaps() {
 }
 
 Async<> Census::count_bitmap(const BitmapEntry& bitmap) {
+  CO_TRY_VOID(deadline_.check());
   const ByteRange range = bitmap.table();
   if (range.empty()) co_return Result<void>();
   CO_TRY(bool has_content, co_await count_large_table(range, 1));
@@ -369,6 +375,7 @@ Async<> Census::count_bitmap(const BitmapEntry& bitmap) {
   std::span<uint8_t> bytes(reinterpret_cast<uint8_t*>(raw.data()), range.length);
   CO_TRY_VOID(co_await state_.file.read_bytes(range.offset, bytes));
   for (uint64_t entry : raw) {
+    CO_TRY_VOID(deadline_.check_often());
     if (entry == 0 || entry == format::kBitmapAllOnes) continue;
     if (!g_.is_cluster_aligned(entry) || entry >= format::kMaxHostOffset) {
       corruption("ERROR table entry of bitmap '{}' is corrupted: {:x}", bitmap.info.name, entry);
@@ -381,6 +388,7 @@ Async<> Census::count_bitmap(const BitmapEntry& bitmap) {
 
 Async<> Census::count_refcount_blocks() {
   for (uint64_t i = 0; i < state_.parts->refcounts.table().size(); ++i) {
+    CO_TRY_VOID(deadline_.check_often());
     if (state_.parts->refcounts.table()[i] != 0) CO_TRY_VOID(co_await count_refcount_block(i));
   }
   co_return Result<void>();

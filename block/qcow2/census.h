@@ -40,12 +40,14 @@ class TablesInTurn {
 class Census {
  public:
   // `repair`: entries that can be put right without losing anything are, as they are met.
-  Census(Image::State& state, CheckResult& result, const FindingSink& sink, bool repair)
+  Census(Image::State& state, CheckResult& result, const FindingSink& sink, bool repair,
+         Deadline deadline = {})
       : state_(state),
         g_(state.geometry()),
         result_(result),
         sink_(sink),
         repair_(repair),
+        deadline_(deadline),
         references_(g_.max_refcount(), g_.clusters_for(state.file.size())),
         l2_tables_(state.file) {}
 
@@ -108,6 +110,7 @@ class Census {
   CheckResult& result_;
   const FindingSink& sink_;
   bool repair_;
+  Deadline deadline_;
   bool needs_rebuild_ = false;
   References references_;
   std::unordered_map<uint64_t, TableUse> tables_;

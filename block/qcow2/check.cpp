@@ -1,5 +1,7 @@
 #include "block/qcow2/check.h"
 
+#include <cassert>
+
 #include "block/qcow2/census.h"
 #include "block/qcow2/comparison.h"
 #include "block/qcow2/copied_flags.h"
@@ -35,14 +37,14 @@ Async<> rebuild(Image::State& state, std::unique_ptr<Census>& census, CheckResul
 }
 
 Async<> check_refcounts(Image::State& state, Repair repair, CheckResult& result,
-                        const FindingSink& sink) {
+                        const FindingSink& sink, Deadline deadline) {
   result.total_clusters = state.geometry().clusters_for(state.size);
-  auto census = std::make_unique<Census>(state, result, sink, repair == Repair::kAll);
+  auto census = std::make_unique<Census>(state, result, sink, repair == Repair::kAll, deadline);
   CO_TRY_VOID(co_await census->run());
   // What was not counted would be given away as free.
   if (result.check_errors != 0) repair = Repair::kNone;
   const CheckResult counted = result;
-  Comparison comparison(state, *census, result, sink);
+  Comparison comparison(state, *census, result, sink, deadline);
   CO_TRY_VOID(co_await comparison.run(Repair::kNone));
   const bool lost = census->needs_rebuild() || comparison.needs_rebuild();
   if (lost && repair == Repair::kAll) {
@@ -57,7 +59,8 @@ Async<> check_refcounts(Image::State& state, Repair repair, CheckResult& result,
   // Flags follow the refcounts: with wrong ones left, only a full repair may change them.
   const bool clean = result.check_errors == 0 && result.corruptions == 0 && result.leaks == 0;
   const bool fix_flags = repair == Repair::kAll || (repair == Repair::kLeaks && clean);
-  CO_TRY_VOID(co_await check_copied_flags(state, census->references(), fix_flags, result, sink));
+  CO_TRY_VOID(
+      co_await check_copied_flags(state, census->references(), fix_flags, result, sink, deadline));
   if (repair != Repair::kNone) {
     CO_TRY_VOID(co_await state.file.flush());
     state.parts->allocator.forget();
@@ -76,7 +79,9 @@ Async<> clear_bits(Image::State& state, const CheckResult& result) {
 
 }  // namespace
 
-Async<CheckResult> check(Image& image, Repair repair, const FindingSink& sink) {
+Async<CheckResult> check(Image& image, Repair repair, const FindingSink& sink, Deadline deadline) {
+  // Half of a repair may be worse than none.
+  assert(repair == Repair::kNone || !deadline.is_set());
   Image::State& state = image.state();
   if (repair != Repair::kNone && !state.options.writable) {
     co_return make_error(ErrorKind::kReadOnly, "The image is opened read-only");
@@ -84,7 +89,7 @@ Async<CheckResult> check(Image& image, Repair repair, const FindingSink& sink) {
   CheckResult snapshots;
   CO_TRY_VOID(co_await load_snapshots_for_check(state, repair == Repair::kAll, snapshots, sink));
   CheckResult result;
-  CO_TRY_VOID(co_await check_refcounts(state, repair, result, sink));
+  CO_TRY_VOID(co_await check_refcounts(state, repair, result, sink, deadline));
   // With wrong refcounts left there is no safe place for a new table.
   if (repair == Repair::kAll && result.corruptions == 0 && result.check_errors == 0) {
     CO_TRY_VOID(co_await repair_snapshot_table(state, snapshots, sink));
@@ -100,7 +105,7 @@ Async<> repair_dirty(Image& image) {
   Image::State& state = image.state();
   const FindingSink sink = [&state](std::string_view line) { state.health.say(line); };
   CheckResult result;
-  CO_TRY_VOID(co_await check_refcounts(state, Repair::kAll, result, sink));
+  CO_TRY_VOID(co_await check_refcounts(state, Repair::kAll, result, sink, Deadline()));
   if (result.corruptions != 0 || result.check_errors != 0) {
     co_return make_error(ErrorKind::kCorrupt,
                          "The image was not closed cleanly and could not be repaired; run a check "

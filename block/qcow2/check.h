@@ -9,6 +9,7 @@
 #include <functional>
 #include <string_view>
 
+#include "block/base/deadline.h"
 #include "block/qcow2/image.h"
 
 namespace calf::qcow2 {
@@ -34,8 +35,9 @@ using FindingSink = std::function<void(std::string_view line)>;
 
 // The image was opened with for_check, and writable if `repair` is not kNone; no request is in
 // flight. One pass: the caller runs it again after a repair and reports that result, with the
-// *_fixed numbers of the first. An error means that the check could not finish. `sink` outlives
-// the await.
-Async<CheckResult> check(Image& image, Repair repair, const FindingSink& sink);
+// *_fixed numbers of the first. An error means that the check could not finish: kCancelled, that
+// `deadline` was over, which a repair has none of. `sink` outlives the await.
+Async<CheckResult> check(Image& image, Repair repair, const FindingSink& sink,
+                         Deadline deadline = {});
 
 }  // namespace calf::qcow2

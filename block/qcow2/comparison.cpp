@@ -7,12 +7,13 @@
 namespace calf::qcow2 {
 
 Comparison::Comparison(Image::State& state, Census& census, CheckResult& result,
-                       const FindingSink& sink)
+                       const FindingSink& sink, Deadline deadline)
     : state_(state),
       g_(state.geometry()),
       references_(census.references()),
       result_(result),
       sink_(sink),
+      deadline_(deadline),
       file_clusters_(g_.clusters_for(state.file.size())),
       pages_(references_.page_numbers()),
       blocks_(state.file) {}
@@ -44,18 +45,20 @@ bool Comparison::note(uint64_t cluster, uint64_t refcount, uint32_t references, 
 }
 
 // Clusters that no block counts have refcount 0.
-void Comparison::compare_free(uint64_t first, uint64_t end) {
+Result<void> Comparison::compare_free(uint64_t first, uint64_t end) {
   auto it = std::lower_bound(pages_.begin(), pages_.end(), first >> References::kPageBits);
   for (; it != pages_.end(); ++it) {
+    TRY_VOID(deadline_.check());
     References::Page* page = references_.find(*it);
     for (uint64_t i = 0; i < References::kPageClusters; ++i) {
       const uint64_t cluster = (*it << References::kPageBits) + i;
       if (cluster < first) continue;
-      if (cluster >= end) return;
+      if (cluster >= end) return {};
       page->set_refcount(i, 0);
       note(cluster, 0, page->references(i), Repair::kNone);
     }
   }
+  return {};
 }
 
 bool Comparison::may_read_again(uint64_t offset) {
@@ -107,6 +110,7 @@ void Comparison::note_used(const References::Page* page, uint64_t first) {
 }
 
 Async<> Comparison::compare_block(Block block, Repair repair) {
+  CO_TRY_VOID(deadline_.check());
   const ByteRange range{block.offset, g_.cluster_size()};
   std::vector<uint8_t> bytes(g_.cluster_size());
   bool has_content = may_read_again(block.offset);
@@ -114,13 +118,14 @@ Async<> Comparison::compare_block(Block block, Repair repair) {
     CO_TRY(has_content, co_await blocks_.read(block.offset, bytes));
   }
   if (!has_content) {
-    compare_free(block.first, block.end);
+    CO_TRY_VOID(compare_free(block.first, block.end));
     co_return Result<void>();
   }
   std::vector<ByteRange> freed;
   References::Page* page = nullptr;
   bool changed = false;
   for (uint64_t cluster = block.first; cluster < block.end; ++cluster) {
+    CO_TRY_VOID(deadline_.check_often());
     const uint64_t in_page = cluster % References::kPageClusters;
     const uint64_t index = cluster - block.first;
     if (in_page == 0) {
@@ -163,7 +168,7 @@ Async<> Comparison::run(Repair repair) {
     const uint64_t offset = table[i] & format::kRefcountOffsetMask;
     if (offset == 0) continue;
     const uint64_t first = i << g_.refcount_block_bits();
-    compare_free(uncovered_from, first);
+    CO_TRY_VOID(compare_free(uncovered_from, first));
     uncovered_from = first + g_.refcounts_per_block();
     const Block block{offset, first, std::min(uncovered_from, file_clusters_)};
     if (block.first >= block.end) continue;
@@ -173,7 +178,7 @@ Async<> Comparison::run(Repair repair) {
     }
     CO_TRY_VOID(co_await compare_block(block, repair));
   }
-  compare_free(uncovered_from, UINT64_MAX);
+  CO_TRY_VOID(compare_free(uncovered_from, UINT64_MAX));
   co_return Result<void>();
 }
 

@@ -11,7 +11,8 @@ namespace calf::qcow2 {
 
 class Comparison {
  public:
-  Comparison(Image::State& state, Census& census, CheckResult& result, const FindingSink& sink);
+  Comparison(Image::State& state, Census& census, CheckResult& result, const FindingSink& sink,
+             Deadline deadline = {});
 
   // Reports every cluster whose refcount is wrong, ascending, and writes those counts that `repair`
   // allows; not synced. Leaked clusters give their space back to the host. References learn what
@@ -32,7 +33,7 @@ class Comparison {
   Async<> compare_block(Block block, Repair repair);
   bool agrees(const References::Page* page, const uint8_t* block, uint64_t index) const;
   void note_used(const References::Page* page, uint64_t first);
-  void compare_free(uint64_t first, uint64_t end);
+  Result<void> compare_free(uint64_t first, uint64_t end);
   void add_cluster(std::vector<ByteRange>& ranges, uint64_t cluster) const;
   void cannot_read(Block block, uint64_t index);
   bool note(uint64_t cluster, uint64_t refcount, uint32_t references, Repair repair);
@@ -43,6 +44,7 @@ class Comparison {
   References& references_;
   CheckResult& result_;
   const FindingSink& sink_;
+  Deadline deadline_;
   uint64_t file_clusters_;
   // Numbers of the pages of references, ascending.
   std::vector<uint64_t> pages_;

@@ -10,6 +10,7 @@ struct FlagCheck {
   CheckResult& result;
   const FindingSink& sink;
   Geometry g;
+  Deadline deadline;
 
   const char* verb() const { return repair ? "Repairing" : "ERROR"; }
   void found() { ++(repair ? result.corruptions_fixed : result.corruptions); }
@@ -28,6 +29,7 @@ bool flags_disagree(const References& references) {
 }
 
 Async<> check_l2(FlagCheck& check, uint64_t l2_offset) {
+  CO_TRY_VOID(check.deadline.check());
   HostFile& file = check.state.file;
   const ByteRange range{l2_offset, check.g.cluster_size()};
   CO_TRY(bool hole, co_await is_hole(file, range));
@@ -37,6 +39,7 @@ Async<> check_l2(FlagCheck& check, uint64_t l2_offset) {
   CO_TRY_VOID(co_await file.read_bytes(l2_offset, bytes));
   bool changed = false;
   for (uint64_t i = 0; i < check.g.l2_entries(); ++i) {
+    CO_TRY_VOID(check.deadline.check_often());
     RawL2Entry raw = load_l2_entry(words.data(), i, check.g);
     const L2Entry entry = L2Entry::decode(raw, check.g);
     if (!entry.has_cluster() || entry.kind == ClusterKind::kInvalid) continue;
@@ -78,11 +81,12 @@ Async<> check_l1_entry(FlagCheck& check, uint64_t index) {
 }  // namespace
 
 Async<> check_copied_flags(Image::State& state, const References& references, bool repair,
-                           CheckResult& result, const FindingSink& sink) {
-  FlagCheck check{state, references, repair, result, sink, state.geometry()};
+                           CheckResult& result, const FindingSink& sink, Deadline deadline) {
+  FlagCheck check{state, references, repair, result, sink, state.geometry(), deadline};
   const bool read_tables = check.g.external_data || flags_disagree(references);
   L1Table& l1 = state.parts->mapping.l1();
   for (uint64_t i = 0; i < l1.size(); ++i) {
+    CO_TRY_VOID(check.deadline.check_often());
     const L1Entry entry = l1.get(i);
     if (entry.offset == 0 || !check.g.is_cluster_aligned(entry.offset)) continue;
     CO_TRY_VOID(co_await check_l1_entry(check, i));

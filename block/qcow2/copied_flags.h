@@ -9,6 +9,6 @@ namespace calf::qcow2 {
 // Reports wrong flags, and writes them right if `repair`. `references` know the refcounts. Not
 // synced.
 Async<> check_copied_flags(Image::State& state, const References& references, bool repair,
-                           CheckResult& result, const FindingSink& sink);
+                           CheckResult& result, const FindingSink& sink, Deadline deadline = {});
 
 }  // namespace calf::qcow2

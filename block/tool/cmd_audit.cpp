@@ -82,37 +82,46 @@ int cmd_audit(const Context& context, int argc, char** argv) {
   constexpr int kMaxSize = kLongOnly + 1;
   constexpr int kDeep = kLongOnly + 2;
   constexpr int kOutput = kLongOnly + 3;
-  static constexpr Option kOptions[] = {{"format", 'f', true},
-                                        {"json", 0, false, kJson},
-                                        {"output", 0, true, kOutput},
-                                        {"max-size", 0, true, kMaxSize},
-                                        {"deep", 0, false, kDeep}};
+  constexpr int kTimeLimit = kLongOnly + 4;
+  // More than anybody waits for, less than a clock can count.
+  constexpr uint64_t kMostSeconds = uint64_t{365} * 86400;
+  static constexpr Option kOptions[] = {
+      {"format", 'f', true},        {"json", 0, false, kJson},
+      {"output", 0, true, kOutput}, {"max-size", 0, true, kMaxSize},
+      {"deep", 0, false, kDeep},    {"time-limit", 0, true, kTimeLimit}};
   ops::AuditRules rules;
   std::string output = "human";
-  Operands operands = parse_options(context, argc, argv, kOptions,
-                                    [&](int code, std::string value) -> std::optional<int> {
-                                      switch (code) {
-                                        case 'f':
-                                          rules.format = value;
-                                          break;
-                                        case kJson:
-                                          output = "json";
-                                          break;
-                                        case kOutput:
-                                          output = value;
-                                          break;
-                                        case kMaxSize:
-                                          rules.max_size = size_argument(context, "size", value);
-                                          if (!rules.max_size) return kExitFailure;
-                                          break;
-                                        case kDeep:
-                                          rules.deep = true;
-                                          break;
-                                      }
-                                      return std::nullopt;
-                                    });
+  std::optional<uint64_t> seconds;
+  Operands operands = parse_options(
+      context, argc, argv, kOptions, [&](int code, std::string value) -> std::optional<int> {
+        switch (code) {
+          case 'f':
+            rules.format = value;
+            break;
+          case kJson:
+            output = "json";
+            break;
+          case kOutput:
+            output = value;
+            break;
+          case kMaxSize:
+            rules.max_size = size_argument(context, "size", value);
+            if (!rules.max_size) return kExitFailure;
+            break;
+          case kDeep:
+            rules.deep = true;
+            break;
+          case kTimeLimit:
+            seconds = size_argument(context, "time limit", value, 0, kMostSeconds);
+            if (!seconds) return kExitFailure;
+            break;
+        }
+        return std::nullopt;
+      });
   if (operands.exit_code) return *operands.exit_code;
   if (operands.words.size() != 1) return context.usage_error("Expecting one image file name");
+  if (seconds && !rules.deep) return context.usage_error("--time-limit is for --deep");
+  if (seconds) rules.time_limit = std::chrono::seconds(*seconds);
   if (output != "human" && output != "json") {
     context.error("--output must be used with human or json as argument.");
     return kExitFailure;

@@ -5,7 +5,8 @@ namespace {
 
 constexpr Command kCommands[] = {
     {"amend", "[-p] [-q] [-f FMT] [-t CACHE] [--force] -o OPTIONS FILE", cmd_amend},
-    {"audit", "[-f FMT] [--json] [--max-size=SIZE] [--deep] FILE", cmd_audit},
+    {"audit", "[-f FMT] [--json] [--max-size=SIZE] [--deep [--time-limit=SECONDS]] FILE",
+     cmd_audit},
     {"bench",
      "[-c COUNT] [-d DEPTH] [-f FMT] [--flush-interval=N] [-i AIO] [-n] [--no-drain] [-o OFFSET] "
      "[--pattern=N] [-q] [-s SIZE] [-S STEP] [-t CACHE] [-w [--force]] [-U] FILE",

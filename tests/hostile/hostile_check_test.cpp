@@ -291,5 +291,51 @@ TEST_F(HostileCheck, DiscardMeetsAWriteInFlight) {
   }
 }
 
+// --- deadlines
+
+TEST_F(HostileCheck, ADeadlineThatIsOverEndsTheCheckOfASoundImage) {
+  auto disk = make_filled(4);
+  OpenOptions options;
+  options.for_check = true;
+  auto image = open(disk, options);
+  ASSERT_OK(image);
+  const FindingSink sink = [this](std::string_view line) { messages.emplace_back(line); };
+  auto late = run(qcow2::check(**image, Repair::kNone, sink, Deadline::after({})));
+  ASSERT_FALSE(late.ok());
+  EXPECT_EQ(late.error().kind(), ErrorKind::kCancelled);
+  EXPECT_EQ(late.error().sys_errno(), ETIMEDOUT);
+  EXPECT_OK(
+      run(qcow2::check(**image, Repair::kNone, sink, Deadline::after(std::chrono::hours(1)))));
+  EXPECT_OK(close(**image));
+  EXPECT_TRUE(messages.empty());
+}
+
+// Every entry of the largest L1 table names one L2 table, whose flags are wrong: it is read
+// millions of times, some minutes long.
+TEST_F(HostileCheck, OneTableUnderAllL1EntriesIsLeftWhenTheTimeIsOver) {
+  constexpr uint64_t kEntries = format::kMaxL1Bytes / 8;
+  constexpr uint64_t kBigL1 = 64 * kCluster;
+  auto disk = make_filled(64);
+  const uint64_t l2 = get64(disk, kL1);
+  put64(disk, kL2, get64(disk, kL2) & ~format::kCopied);
+  std::vector<be64> table(kEntries, be64(l2));
+  disk->content.write(
+      kBigL1, std::span(reinterpret_cast<const uint8_t*>(table.data()), format::kMaxL1Bytes));
+  put64(disk, offsetof(format::Header, l1_offset), kBigL1);
+  put32(disk, offsetof(format::Header, l1_entries), kEntries);
+  OpenOptions options;
+  options.for_check = true;
+  auto image = open(disk, options);
+  ASSERT_OK(image);
+  const FindingSink sink = [](std::string_view) {};
+  const auto start = Deadline::Clock::now();
+  Deadline deadline = Deadline::after(std::chrono::milliseconds(200));
+  auto checked = run(qcow2::check(**image, Repair::kNone, sink, deadline));
+  ASSERT_FALSE(checked.ok());
+  EXPECT_EQ(checked.error().kind(), ErrorKind::kCancelled) << checked.error().message();
+  EXPECT_LT(Deadline::Clock::now() - start, std::chrono::seconds(20));
+  EXPECT_OK(close(**image));
+}
+
 }  // namespace
 }  // namespace calf::qcow2

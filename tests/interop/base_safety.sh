@@ -179,6 +179,13 @@ rule() { grep -qF "\"rule\": \"$1\"" out || fail "audit: the rule $1 is missing"
 qemu-img create -q -f qcow2 clean 64M
 change qcow2 clean 0
 verdict clean accept 0 --deep
+verdict clean accept 0 --deep --time-limit=30
+verdict clean refuse 2 --deep --time-limit=0
+rule not-finished-in-time
+refuses "refuse: not-finished-in-time: Its tables could not be walked within 0 seconds" \
+  "$calf" audit --deep --time-limit=0 clean
+refuses "--time-limit is for --deep" "$calf" audit --time-limit=5 clean
+refuses "time limit" "$calf" audit --deep --time-limit=soon clean
 verdict clean refuse 2 -f raw
 rule other-format
 verdict clean refuse 2 --max-size 32M
