@@ -7,6 +7,9 @@
 //     directsync        yes             yes                        yes
 //     unsafe            no              no                         no
 //
+// A base below an overlay that is written goes through the host's page cache in any mode, unless
+// its own options say otherwise: it is in memory once for all overlays.
+//
 // FileNode obeys the first two; the third is a filter above the format (write_through.h), since a
 // write is durable only when the metadata that leads to it is.
 #pragma once

@@ -351,6 +351,9 @@ Async<OpenedLayer> LayerOpener::open(LayerRequest request) {
   CO_TRY_VOID(normalise(&request));
   NodeDescription description = std::move(request.description);
   Inherited from_spec{spec_.cache, spec_.discard, spec_.force_share};
+  // What many overlays share, and nobody writes, is in memory once for all of them, whatever the
+  // overlays do with what is theirs alone.
+  if (is_base_ && !writable_ && spec_.writable) from_spec.cache.direct = false;
   co_return co_await open_disk(request, std::move(description), from_spec, 0);
 }
 

@@ -1,7 +1,10 @@
 #include "block/graph.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
+#include <filesystem>
 
 #include "block/file_node.h"
 #include "block/formats/known_formats.h"
@@ -314,6 +317,39 @@ TEST_F(GraphTest, EveryCacheModeKeepsWhatWasWritten) {
     EXPECT_EQ(read(**again, 70098, 4), std::string(2, value) + std::string(2, '\0')) << name;
   }
   EXPECT_FALSE(parse_cache_mode("writearound"));
+}
+
+// True if `path` is open in this process with O_DIRECT.
+bool is_open_direct(const std::string& path) {
+  for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
+    std::error_code gone;
+    if (std::filesystem::read_symlink(entry, gone) != path) continue;
+    const int fd = std::stoi(entry.path().filename().string());
+    if ((::fcntl(fd, F_GETFL) & O_DIRECT) != 0) return true;
+  }
+  return false;
+}
+
+TEST_F(GraphTest, ASharedBaseGoesThroughThePageCacheInAnyMode) {
+  const std::string base = make_qcow2("base.qcow2", 1 << 20);
+  const std::string top = make_qcow2("top.qcow2", 1 << 20, "base.qcow2", "qcow2");
+  const std::string own_options =
+      "json:{'driver':'qcow2','file.filename':'" + top + "','backing.cache.direct':true}";
+  struct Case {
+    OpenSpec spec;
+    bool writable, top_direct, base_direct;
+  };
+  for (const Case& c : {Case{spec(top), true, true, false}, Case{spec(top), false, true, true},
+                        Case{described(own_options), true, true, true}}) {
+    OpenSpec s = c.spec;
+    s.writable = c.writable;
+    s.cache = *parse_cache_mode("none");
+    auto node = open(s);
+    ASSERT_TRUE(node.ok()) << node.error().message();
+    EXPECT_EQ(is_open_direct(top), c.top_direct);
+    EXPECT_EQ(is_open_direct(base), c.base_direct) << c.writable;
+    EXPECT_TRUE(executor_->run((*node)->close()).ok());
+  }
 }
 
 TEST_F(GraphTest, AScratchOverlayLeavesTheBaseAlone) {
