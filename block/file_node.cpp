@@ -45,7 +45,7 @@ int open_flags(const FileOptions& options) {
 Task<int> open_fd(Executor& executor, const std::string& path, int flags) {
   int64_t fd = -EINTR;
   while (fd == -EINTR)
-    fd = co_await executor.open(path.c_str(), flags, 0644);
+    fd = co_await executor.open(path.c_str(), flags);
   co_return static_cast<int>(fd);
 }
 
@@ -76,21 +76,23 @@ Async<Fd> open_file(Executor& executor, const std::string& path, const FileOptio
   co_return fd;
 }
 
-Async<Fd> create_file(Executor& executor, const std::string& path, const FileOptions& options) {
+Result<Fd> create_file(const std::string& path, const FileOptions& options) {
   if (path.empty()) {
-    co_return make_error(ErrorKind::kInvalid, "The 'file' block driver requires a file name");
+    return make_error(ErrorKind::kInvalid, "The 'file' block driver requires a file name");
   }
   struct stat st {};
   // A directory gets open()'s own error.
   if (::stat(path.c_str(), &st) == 0 && !S_ISDIR(st.st_mode)) {
-    if (S_ISCHR(st.st_mode)) co_return Error(ErrorKind::kInvalid, "Cannot grow device files");
-    CO_TRY_VOID(check_type(st.st_mode, path));
+    if (S_ISCHR(st.st_mode)) return Error(ErrorKind::kInvalid, "Cannot grow device files");
+    TRY_VOID(check_type(st.st_mode, path));
   }
-  int opened = co_await open_fd(executor, path, open_flags(options) | O_CREAT);
-  if (opened < 0) {
-    co_return Error::from_errno(-opened, fmt::format("Could not create '{}'", path));
+  // Here and now: io_uring hands whatever may make a file to a thread, for which nobody has work to
+  // go on with.
+  Fd fd(::open(path.c_str(), open_flags(options) | O_CREAT, 0644));
+  if (!fd.valid()) {
+    return Error::from_errno(errno, fmt::format("Could not create '{}'", path));
   }
-  co_return Fd(opened);
+  return fd;
 }
 
 }  // namespace
@@ -116,7 +118,7 @@ Async<std::unique_ptr<FileNode>> FileNode::open(Executor& executor, std::string 
 Async<std::unique_ptr<FileNode>> FileNode::create(Executor& executor, std::string path,
                                                   FileOptions options) {
   options.writable = true;
-  CO_TRY(Fd fd, co_await create_file(executor, path, options));
+  CO_TRY(Fd fd, create_file(path, options));
   std::unique_ptr<FileNode> node(new FileNode(executor, std::move(fd), std::move(path), options));
   // The lock first: the content of an image in use must survive.
   CO_TRY_VOID(node->lock(kLockCreate));
@@ -392,6 +394,7 @@ Async<> FileNode::truncate(uint64_t size, Preallocation preallocation) {
     co_return Result<void>();
   }
   if (size > kMaxFileSize) co_return Error::from_errno(EFBIG);
+  if (size == size_ && size == host_size_) co_return Result<void>();
   if (preallocation == Preallocation::kMetadata) {
     co_return make_error(ErrorKind::kUnsupported, "Unsupported preallocation mode: metadata");
   }

@@ -116,30 +116,24 @@ Header make_header(const CreateOptions& options, const Layout& layout) {
   return header;
 }
 
-// A device keeps its size, and what was on it: the entries of the L1 table, which are zero, are
-// written there. In a file it is enough to grow over them.
-Async<> clear_l1(block::Node& node, ByteRange place, bool is_empty_file) {
-  CO_TRY_VOID(co_await node.truncate(place.end(), block::Preallocation::kOff));
-  if (is_empty_file || place.empty()) co_return Result<void>();
-  const std::vector<uint8_t> zeroes(place.length);
-  FlatIo io(std::span<const uint8_t>{zeroes});
-  co_return co_await node.write(place.offset, io.slice(), {});
-}
-
-Async<> write_tables(block::Node& node, const Geometry& g, const Layout& layout,
-                     bool is_empty_file) {
+// Header and tables in one write. Of the L1 table, which is zero, as much as has to be written: a
+// device keeps what was on it, in a file it is enough to grow over a long one.
+Async<> write_metadata(block::Node& node, std::vector<uint8_t> bytes, const Geometry& g,
+                       const Layout& layout, bool is_empty_file) {
+  constexpr uint64_t kShortTable = 65536;
   const uint64_t blocks_offset = (1 + layout.table_clusters) << g.cluster_bits;
-  std::vector<uint8_t> bytes((layout.table_clusters + layout.blocks) << g.cluster_bits);
-  auto* table = reinterpret_cast<be64*>(bytes.data());
+  const uint64_t l1_offset = blocks_offset + (layout.blocks << g.cluster_bits);
+  const uint64_t l1_bytes = layout.l1_entries * 8;
+  const bool grow_over_l1 = is_empty_file && l1_bytes > kShortTable;
+  bytes.resize(grow_over_l1 ? l1_offset : l1_offset + l1_bytes);
+  auto* table = reinterpret_cast<be64*>(bytes.data() + g.cluster_size());
   for (uint64_t i = 0; i < layout.blocks; ++i)
     table[i] = blocks_offset + (i << g.cluster_bits);
-  uint8_t* counts = bytes.data() + (layout.table_clusters << g.cluster_bits);
-  for (uint64_t i = 0; i < layout.total; ++i)
-    set_count(counts, i, g.refcount_order, 1);
+  set_counts(bytes.data() + blocks_offset, 0, layout.total, g.refcount_order, 1);
   FlatIo io(std::span<const uint8_t>{bytes});
-  CO_TRY_VOID(co_await node.write(g.cluster_size(), io.slice(), {}));
-  const ByteRange l1{blocks_offset + (layout.blocks << g.cluster_bits), layout.l1_entries * 8};
-  co_return co_await clear_l1(node, l1, is_empty_file);
+  CO_TRY_VOID(co_await node.write(0, io.slice(), {}));
+  if (!grow_over_l1) co_return Result<void>();
+  co_return co_await node.truncate(l1_offset + l1_bytes, block::Preallocation::kOff);
 }
 
 // A data file that is to be a raw disk has its clusters mapped, all of them.
@@ -258,10 +252,7 @@ Async<> create(Executor& executor, block::Node& file, const CreateOptions& optio
   CO_TRY(std::vector<uint8_t> header, serialize_header(make_header(options, layout)));
   CO_TRY_VOID(co_await file.truncate(0, block::Preallocation::kOff));
   const bool is_empty_file = file.size() == 0;
-  header.resize(g.cluster_size());
-  FlatIo io(std::span<const uint8_t>{header});
-  CO_TRY_VOID(co_await file.write(0, io.slice(), {}));
-  CO_TRY_VOID(co_await write_tables(file, g, layout, is_empty_file));
+  CO_TRY_VOID(co_await write_metadata(file, std::move(header), g, layout, is_empty_file));
   if (layout.luks_clusters != 0) {
     ByteRange place = luks_place(g, layout, options);
     CO_TRY_VOID(co_await write_luks_header(executor, file, place, *options.encrypt));
