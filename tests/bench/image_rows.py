@@ -25,8 +25,9 @@ class ImageRows:
             sides.append(Contestant("limit", lambda: self.runner.rate([[str(w() if callable(w) else w) for w in words]], count)))
         return Row(name, "reads/s", goal, sides, higher=True, quick=quick)
 
-    def writes(self, name, goal, fresh, count, depth, cache, *more, peers=((),), step=STEP, quick=True):
-        """`fresh(who)` makes the image to write to before each run; each of `peers` is a way to run QEMU."""
+    def writes(self, name, goal, fresh, count, depth, cache, *more, peers=((),), step=STEP, quick=True, limit=None):
+        """`fresh(who)` makes the image to write to before each run; each of `peers` is a way to run QEMU; `limit` is the
+        limit's work on a new file, or on the one that it names: (bytes of a write, the file whose data is copied, or None)."""
         count *= self.factor
         images = {}
 
@@ -37,7 +38,20 @@ class ImageRows:
                 [self.bench(program, images[who], count, depth, cache, "-w", *more, *options, step=step)], count), prepare)
         sides = [contestant("calf", self.img, ())]
         sides += [contestant("QEMU" + " ".join(("",) + options[1:]), "qemu-img", options) for options in peers]
+        if limit:
+            sides.append(self.write_limit(limit, count, depth, cache))
         return Row(name, "writes/s", goal, sides, higher=True, quick=quick)
+
+    def write_limit(self, limit, count, depth, cache):
+        size, base = limit
+        file = self.files.path("limit.raw")
+        direct = ["direct"] if cache == "none" else []
+
+        def measure():
+            file.unlink(missing_ok=True)
+            return self.runner.rate([[self.limits, "allocate", file, str(count), str(depth), str(size), base() if base else "-",
+                                      *direct]], count)
+        return Contestant("limit", measure)
 
     def bench_rows(self):
         files = self.files
@@ -53,13 +67,15 @@ class ImageRows:
         yield self.writes("direct-overwrite-32", 1, full_copy, 20000, 32, "none", peers=engines, quick=False)
         overlay = lambda: files.overlay("written.qcow2", files.full())
         sub = lambda: files.overlay("written.qcow2", files.full(), "-o", "extended_l2=on,cluster_size=128k")
-        yield self.writes("allocating-write", 2, overlay, 4000, 32, "none", peers=engines)
-        yield self.writes("allocating-write-subclusters", 4, sub, 4000, 32, "none", peers=engines)
-        yield self.writes("allocating-write-depth-1", 1.8, overlay, 2000, 1, "none", peers=engines)
-        yield self.writes("allocating-write-cached", 2, overlay, 4000, 32, "writeback", peers=engines[:1])
+        copied, alone = (65536, files.full_raw), (4096, None)
+        yield self.writes("allocating-write", 2, overlay, 4000, 32, "none", peers=engines, limit=copied)
+        yield self.writes("allocating-write-subclusters", 4, sub, 4000, 32, "none", peers=engines, limit=alone)
+        yield self.writes("allocating-write-depth-1", 1.8, overlay, 2000, 1, "none", peers=engines, limit=copied)
+        yield self.writes("allocating-write-cached", 2, overlay, 4000, 32, "writeback", peers=engines[:1],
+                          limit=copied)
         yield self.many_writers()
         empty = lambda: files.empty("written.qcow2", f"{4 * files.scale}M")
-        yield self.writes("allocating-write-no-base", 4, empty, 4000, 32, "none", peers=engines)
+        yield self.writes("allocating-write-no-base", 4, empty, 4000, 32, "none", peers=engines, limit=alone)
         flush = ("--flush-interval=64",)
         yield self.writes("allocating-write-flushes", 2, overlay, 2048, 32, "none", *flush, peers=engines[:1])
         zlib = lambda: files.compressed("zlib")
@@ -91,17 +107,20 @@ class ImageRows:
         return Row("allocating-write-16-overlays", "writes/s", 2, sides, higher=True)
 
     # ---- whole images ----
-    def command(self, name, goal, words, fresh=None, unit="s", scale=1.0, repeat=1, quick=True):
-        """`words(out)`: the command line after the program's name."""
+    def command(self, name, goal, words, fresh=None, unit="s", scale=1.0, repeat=1, quick=True, limit=None):
+        """`words(out)`: the command line after the program's name; `limit(out)`: that of the limits' program."""
         state = {}
+        programs = [(who, program, words) for who, program in self.sides]
+        if limit:
+            programs.append(("limit", self.limits, limit))
 
-        def contestant(who, program):
+        def contestant(who, program, words):
             def prepare():
                 out = self.files.path("out.img")
                 out.unlink(missing_ok=True)
                 state[who] = fresh() if fresh else out
             return Contestant(who, lambda: self.repeated(program, words, state[who], scale, repeat), prepare)
-        return Row(name, unit, goal, [contestant(*side) for side in self.sides], quick=quick)
+        return Row(name, unit, goal, [contestant(*program) for program in programs], quick=quick)
 
     def repeated(self, program, words, out, scale, repeat):
         total = self.runner.seconds([program, *words(out)], scale=scale / repeat)
@@ -115,8 +134,9 @@ class ImageRows:
 
         def convert(source_format, format, source, *options):
             return lambda out: ["convert", "-f", source_format, "-O", format, *options, source(), out]
-        yield self.command("convert-raw-to-qcow2", 1.6, convert("raw", "qcow2", files.scattered_raw))
-        yield self.command("convert-qcow2-to-raw", 1.6, convert("qcow2", "raw", files.scattered))
+        copy = lambda out: ["copy", files.scattered_raw(), out]
+        yield self.command("convert-raw-to-qcow2", 1.6, convert("raw", "qcow2", files.scattered_raw), limit=copy)
+        yield self.command("convert-qcow2-to-raw", 1.6, convert("qcow2", "raw", files.scattered), limit=copy)
         yield self.command("convert-c-zlib", 7, convert("raw", "qcow2", files.real_raw, "-c"))
         yield self.command("convert-c-zstd", 1.3, convert("raw", "qcow2", files.real_raw, "-c", "-o", "compression_type=zstd"))
         yield self.command("decompress-zlib", 2.8, convert("qcow2", "raw", lambda: files.compressed("zlib")))
@@ -125,7 +145,8 @@ class ImageRows:
                            fresh=lambda: files.filled_overlay("commit.qcow2"))
         yield self.command("rebase", 2.5, lambda image: ["rebase", "-f", "qcow2", "-b", files.full(), "-F", "qcow2", image],
                            fresh=lambda: files.overlay("rebase.qcow2", files.scattered()))
-        yield self.command("compare-full", 1.8, lambda _: ["compare", "-q", "-f", "raw", "-F", "qcow2", files.full_raw(), files.full()])
+        yield self.command("compare-full", 1.8, lambda _: ["compare", "-q", "-f", "raw", "-F", "qcow2", files.full_raw(), files.full()],
+                           limit=lambda _: ["compare", files.full_raw(), files.full_raw()])
         yield self.command("compare-zlib-raw", 4, lambda _: [
             "compare", "-q", "-f", "qcow2", "-F", "raw", files.compressed("zlib"), files.real_raw()])
         yield self.command("check-fragmented", 100, lambda _: ["check", "-q", "-f", "qcow2", files.fragmented()])
@@ -141,9 +162,11 @@ class ImageRows:
                            fresh=with_snapshot, quick=False)
         yield self.command("map-json-fragmented", 8, lambda _: ["map", "--output=json", "-f", "qcow2", files.fragmented()])
         yield self.command("create-1-TiB-metadata", 10, lambda out: [
-            "create", "-q", "-f", "qcow2", "-o", "preallocation=metadata", out, "1T"])
+            "create", "-q", "-f", "qcow2", "-o", "preallocation=metadata", out, "1T"],
+            limit=lambda out: ["store", out, str(160 << 20)])
         yield self.command("create-overlay", 5, lambda out: [
-            "create", "-q", "-f", "qcow2", "-b", files.full(), "-F", "qcow2", out], unit="ms", scale=1000, repeat=20)
+            "create", "-q", "-f", "qcow2", "-b", files.full(), "-F", "qcow2", out], unit="ms", scale=1000, repeat=20,
+            limit=lambda out: ["store", out, str(3 * 65536)])
         yield self.command("info", 5, lambda _: ["info", "-f", "qcow2", files.full()], unit="ms", scale=1000, repeat=20)
 
     def rows(self):

@@ -1,6 +1,5 @@
 #include <fcntl.h>
 #include <liburing.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -14,58 +13,106 @@
 namespace calf::bench {
 namespace {
 
-constexpr uint64_t kBlock = 4096;
+constexpr uint64_t kAlignment = 4096;
 
 struct Freed {
   void operator()(void* memory) const { std::free(memory); }
 };
 using Buffer = std::unique_ptr<char, Freed>;
 
-class RandomBlock {
+// The files of a run, and where its next request goes.
+class Requests {
  public:
-  explicit RandomBlock(uint64_t bytes) : blocks_(0, bytes / kBlock - 1) {}
-  uint64_t next() { return blocks_(engine_) * kBlock; }
+  explicit Requests(const IoLimit& limit) : limit_(limit) {}
+  ~Requests() {
+    if (fd_ >= 0) ::close(fd_);
+    if (base_ >= 0) ::close(base_);
+  }
+  Requests(const Requests&) = delete;
+  Requests& operator=(const Requests&) = delete;
+
+  // 0, or an errno.
+  int open() {
+    const bool write = limit_.work != IoLimit::Work::kRead;
+    const int flags = (write ? O_RDWR | O_CREAT : O_RDONLY) | (limit_.direct ? O_DIRECT : 0);
+    fd_ = ::open(limit_.file, flags | O_CLOEXEC, 0666);
+    if (fd_ < 0) return errno;
+    int measured = fd_;
+    if (limit_.base != nullptr) measured = base_ = ::open(limit_.base, O_RDONLY | O_CLOEXEC);
+    if (limit_.work == IoLimit::Work::kAllocate) {
+      int error = ::posix_fallocate(fd_, 0, static_cast<off_t>(limit_.count * limit_.bytes));
+      if (error != 0) return error;
+    }
+    const off_t end = ::lseek(measured, 0, SEEK_END);
+    if (end < 0) return errno;
+    const uint64_t blocks = static_cast<uint64_t>(end) / limit_.bytes;
+    if (blocks == 0) return EINVAL;
+    places_ = std::uniform_int_distribution<uint64_t>(0, blocks - 1);
+    return 0;
+  }
+
+  int fd() const { return fd_; }
+
+  // Where the next request goes. Fills `buffer` if it is to hold something.
+  uint64_t next(char* buffer, int* error) {
+    const uint64_t random = places_(engine_) * limit_.bytes;
+    if (limit_.work != IoLimit::Work::kAllocate) return random;
+    if (base_ >= 0) {
+      const ssize_t done = ::pread(base_, buffer, limit_.bytes, static_cast<off_t>(random));
+      if (done != static_cast<ssize_t>(limit_.bytes)) *error = done < 0 ? errno : EIO;
+    }
+    return limit_.bytes * used_++;
+  }
 
  private:
+  const IoLimit& limit_;
+  int fd_ = -1;
+  int base_ = -1;
+  uint64_t used_ = 0;
   std::mt19937_64 engine_{1};
-  std::uniform_int_distribution<uint64_t> blocks_;
+  std::uniform_int_distribution<uint64_t> places_;
 };
 
-int one_by_one(int fd, const IoLimit& limit, RandomBlock& place, char* buffer) {
-  for (uint64_t i = 0; i < limit.count; ++i) {
-    auto at = static_cast<off_t>(place.next());
-    ssize_t done = limit.write ? ::pwrite(fd, buffer, kBlock, at) : ::pread(fd, buffer, kBlock, at);
-    if (done != static_cast<ssize_t>(kBlock)) return done < 0 ? errno : EIO;
+int one_by_one(const IoLimit& limit, Requests& requests, char* buffer) {
+  int error = 0;
+  for (uint64_t i = 0; i < limit.count && error == 0; ++i) {
+    auto at = static_cast<off_t>(requests.next(buffer, &error));
+    ssize_t done = limit.work == IoLimit::Work::kRead
+                       ? ::pread(requests.fd(), buffer, limit.bytes, at)
+                       : ::pwrite(requests.fd(), buffer, limit.bytes, at);
+    if (done != static_cast<ssize_t>(limit.bytes)) error = done < 0 ? errno : EIO;
   }
-  return 0;
+  return error;
 }
 
-int in_flight(int fd, const IoLimit& limit, RandomBlock& place, char* buffers) {
+int in_flight(const IoLimit& limit, Requests& requests, char* buffers) {
   io_uring ring;
   int status = ::io_uring_queue_init(limit.depth, &ring,
                                      IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN);
   if (status != 0) return -status;
+  const auto bytes = static_cast<unsigned>(limit.bytes);
   uint64_t started = 0;
+  int error = 0;
   auto start = [&](uint64_t slot) {
+    char* buffer = buffers + slot * limit.bytes;
+    const uint64_t place = requests.next(buffer, &error);
     io_uring_sqe* sqe = ::io_uring_get_sqe(&ring);
-    char* buffer = buffers + slot * kBlock;
-    if (limit.write) {
-      ::io_uring_prep_write(sqe, fd, buffer, kBlock, place.next());
+    if (limit.work == IoLimit::Work::kRead) {
+      ::io_uring_prep_read(sqe, requests.fd(), buffer, bytes, place);
     } else {
-      ::io_uring_prep_read(sqe, fd, buffer, kBlock, place.next());
+      ::io_uring_prep_write(sqe, requests.fd(), buffer, bytes, place);
     }
     ::io_uring_sqe_set_data64(sqe, slot);
     ++started;
   };
   while (started < limit.depth && started < limit.count)
     start(started);
-  int error = 0;
   for (uint64_t finished = 0; finished < limit.count && error == 0;) {
     status = ::io_uring_submit_and_wait(&ring, 1);
     if (status < 0) error = -status;
     io_uring_cqe* cqe = nullptr;
     while (error == 0 && ::io_uring_peek_cqe(&ring, &cqe) == 0) {
-      if (cqe->res != static_cast<int>(kBlock)) error = cqe->res < 0 ? -cqe->res : EIO;
+      if (cqe->res != static_cast<int>(bytes)) error = cqe->res < 0 ? -cqe->res : EIO;
       uint64_t slot = ::io_uring_cqe_get_data64(cqe);
       ::io_uring_cqe_seen(&ring, cqe);
       ++finished;
@@ -79,20 +126,14 @@ int in_flight(int fd, const IoLimit& limit, RandomBlock& place, char* buffers) {
 }  // namespace
 
 double run_io_limit(const IoLimit& limit) {
-  int fd = ::open(limit.file,
-                  (limit.write ? O_RDWR : O_RDONLY) | (limit.direct ? O_DIRECT : 0) | O_CLOEXEC);
-  if (fd < 0) return -errno;
-  struct stat st {};
-  if (::fstat(fd, &st) != 0) return -errno;
-  off_t end = ::lseek(fd, 0, SEEK_END);
-  if (end < static_cast<off_t>(kBlock)) return -EINVAL;
-  Buffer buffers(static_cast<char*>(std::aligned_alloc(kBlock, kBlock * limit.depth)));
-  RandomBlock place(static_cast<uint64_t>(end));
+  Requests requests(limit);
+  if (int error = requests.open(); error != 0) return -error;
+  if (limit.bytes % kAlignment != 0) return -EINVAL;
+  Buffer buffers(static_cast<char*>(std::aligned_alloc(kAlignment, limit.bytes * limit.depth)));
   auto begin = std::chrono::steady_clock::now();
-  int error = limit.depth == 1 ? one_by_one(fd, limit, place, buffers.get())
-                               : in_flight(fd, limit, place, buffers.get());
+  int error = limit.depth == 1 ? one_by_one(limit, requests, buffers.get())
+                               : in_flight(limit, requests, buffers.get());
   std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
-  ::close(fd);
   return error != 0 ? -error : took.count();
 }
 

@@ -6,15 +6,32 @@
 namespace calf::bench {
 
 struct IoLimit {
+  enum class Work {
+    kRead,      // at random places
+    kWrite,     // at random places
+    kAllocate,  // `bytes` each, one behind the other into space that is reserved before
+  };
+  Work work;
   const char* file;
   uint64_t count;
   unsigned depth;  // 1: plain pread/pwrite; more: io_uring with that many in flight
-  bool write;
   bool direct;
+  uint64_t bytes = 4096;
+  // kAllocate: what is written is read here first, at a random place, through the page cache. May
+  // be null.
+  const char* base = nullptr;
 };
 
-// Random 4 KiB requests to a raw file or device. Seconds; negative: errno of what failed.
+// Requests to a raw file or device. Seconds; negative: errno of what failed.
 double run_io_limit(const IoLimit& limit);
+
+// What has to be done at least for whole files, by two threads. 0, or the errno of what failed.
+// Copies what is no hole of `from` to the new file `to`.
+int run_copy_limit(const char* from, const char* to);
+// Reads both files as far as the first one goes and compares; EPROTO if they differ.
+int run_compare_limit(const char* first, const char* second);
+// Writes `bytes` to a new file and waits until the disk has them.
+int run_store_limit(const char* file, uint64_t bytes);
 
 // One vCPU in real mode on 128 MiB whose first instruction writes to a port; then everything is
 // closed. 0, or the errno of what failed.

@@ -1,16 +1,22 @@
-// usage: bench_limits kvm | bench_limits read|write FILE COUNT DEPTH [direct]
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <optional>
 #include <string_view>
 
 #include "tests/bench/limits/limits.h"
 
 namespace {
 
+using calf::bench::IoLimit;
+
 int usage() {
   std::fputs(
-      "usage: bench_limits kvm | read|write FILE COUNT DEPTH [direct] | run REPORT COMMAND\n",
+      "usage: bench_limits kvm\n"
+      "       bench_limits read|write FILE COUNT DEPTH [direct]\n"
+      "       bench_limits allocate FILE COUNT DEPTH BYTES BASE|- [direct]\n"
+      "       bench_limits copy FROM TO | compare FILE FILE | store FILE BYTES\n"
+      "       bench_limits run REPORT COMMAND\n",
       stderr);
   return 2;
 }
@@ -20,25 +26,57 @@ int failed(int error) {
   return 1;
 }
 
+int exit_code(int error) {
+  return error == 0 ? 0 : failed(error);
+}
+
+uint64_t number(const char* word) {
+  return std::strtoull(word, nullptr, 10);
+}
+
+std::optional<IoLimit> io_limit(std::string_view what, int argc, char** argv) {
+  IoLimit limit{};
+  int next = 5;
+  if (what == "read") {
+    limit.work = IoLimit::Work::kRead;
+  } else if (what == "write") {
+    limit.work = IoLimit::Work::kWrite;
+  } else if (what == "allocate" && argc > 6) {
+    limit.work = IoLimit::Work::kAllocate;
+    limit.bytes = number(argv[5]);
+    limit.base = std::string_view(argv[6]) == "-" ? nullptr : argv[6];
+    next = 7;
+  } else {
+    return std::nullopt;
+  }
+  if (argc < next) return std::nullopt;
+  limit.file = argv[2];
+  limit.count = number(argv[3]);
+  limit.depth = static_cast<unsigned>(number(argv[4]));
+  limit.direct = argc > next && std::string_view(argv[next]) == "direct";
+  if (limit.count == 0 || limit.depth == 0 || limit.bytes == 0) return std::nullopt;
+  return limit;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
-  std::string_view what = argc > 1 ? argv[1] : "";
-  if (what == "kvm") {
-    int error = calf::bench::run_kvm_limit();
-    return error == 0 ? 0 : failed(error);
+  const std::string_view what = argc > 1 ? argv[1] : "";
+  if (what == "kvm") return exit_code(calf::bench::run_kvm_limit());
+  if (what == "copy" && argc > 3) return exit_code(calf::bench::run_copy_limit(argv[2], argv[3]));
+  if (what == "compare" && argc > 3) {
+    return exit_code(calf::bench::run_compare_limit(argv[2], argv[3]));
+  }
+  if (what == "store" && argc > 3) {
+    return exit_code(calf::bench::run_store_limit(argv[2], number(argv[3])));
   }
   if (what == "run" && argc > 3) {
     int status = calf::bench::run_measured(argv[2], argv + 3);
     return status < 0 ? failed(-status) : status;
   }
-  bool write = what == "write";
-  if ((!write && what != "read") || argc < 5) return usage();
-  calf::bench::IoLimit limit{argv[2], std::strtoull(argv[3], nullptr, 10),
-                             static_cast<unsigned>(std::strtoul(argv[4], nullptr, 10)), write,
-                             argc > 5 && std::string_view(argv[5]) == "direct"};
-  if (limit.count == 0 || limit.depth == 0) return usage();
-  double seconds = calf::bench::run_io_limit(limit);
+  const std::optional<IoLimit> limit = io_limit(what, argc, argv);
+  if (!limit) return usage();
+  const double seconds = calf::bench::run_io_limit(*limit);
   if (seconds < 0) return failed(static_cast<int>(-seconds));
   std::printf("Run completed in %.6f seconds.\n", seconds);
   return 0;
