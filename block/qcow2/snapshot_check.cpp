@@ -33,10 +33,9 @@ Result<void> validate(const Image::State& state) {
   return Error(ErrorKind::kCorrupt, valid.error().sys_errno(), std::move(text));
 }
 
-void protect(Image::State& state) {
+void protect(Image::State& state, uint64_t table_bytes) {
   MetadataMap& map = state.parts->map;
-  map.add_area(Area::kSnapshotTable,
-               {state.header.get().snapshots_offset, state.snapshot_table_bytes});
+  map.add_area(Area::kSnapshotTable, {state.header.get().snapshots_offset, table_bytes});
   for (const SnapshotInfo& snapshot : state.snapshots) {
     const ByteRange l1{snapshot.l1_offset, uint64_t{snapshot.l1_entries} * 8};
     if (l1.offset < state.file.size() && l1.length <= format::kMaxL1Bytes) {
@@ -64,7 +63,10 @@ Async<> load_snapshots_for_check(Image::State& state, bool repair, CheckResult& 
     Error error = std::move(table.error()).with_context("ERROR failed to read the snapshot table");
     co_return error;
   }
-  result.corruptions += dropped + policy.dropped_entries + policy.dropped_extra_data;
+  dropped += policy.dropped_entries;
+  // Entries that go need no new table, only a smaller number in the header.
+  result.corruptions_fixed += dropped;
+  result.corruptions += policy.dropped_extra_data;
   if (state.geometry().version >= 3) {
     for (size_t i : table->incomplete) {
       ++result.corruptions;
@@ -80,8 +82,8 @@ Async<> load_snapshots_for_check(Image::State& state, bool repair, CheckResult& 
     std::function<void(Header&)> change = [left](Header& h) { h.snapshot_count = left; };
     CO_TRY_VOID(co_await state.header.update(change));
   }
-  if (repair && result.corruptions != 0) CO_TRY_VOID(co_await state.file.flush());
-  if (state.options.writable && !known) protect(state);
+  if (dropped != 0) CO_TRY_VOID(co_await state.file.flush());
+  if (state.options.writable && !known) protect(state, table->sure_bytes);
   co_return Result<void>();
 }
 

@@ -9,17 +9,19 @@
 namespace calf::qcow2 {
 namespace {
 
+// Up to the first NUL, as other programs take it: nobody can type what comes after one.
 std::string text(const uint8_t* bytes, size_t length) {
-  return {reinterpret_cast<const char*>(bytes), length};
+  const auto* end = std::find(bytes, bytes + length, 0);
+  return {bytes, end};
 }
 
 constexpr uint32_t kExtraOfVersion3 = 16;
 
-// `raw`, and what follows it in the table.
+// `raw`, and what follows it in the table: `extra_bytes` of extra data, the ID, the name.
 SnapshotInfo decode(const format::SnapshotEntry& raw, const uint8_t* bytes, uint64_t image_size,
-                    bool keep_unknown) {
+                    uint32_t extra_bytes) {
   format::SnapshotExtra extra{};
-  const size_t known = std::min<size_t>(raw.extra_data_length, sizeof extra);
+  const size_t known = std::min<size_t>(extra_bytes, sizeof extra);
   std::memcpy(&extra, bytes, known);
   SnapshotInfo info;
   info.l1_offset = raw.l1_offset;
@@ -30,10 +32,8 @@ SnapshotInfo decode(const format::SnapshotEntry& raw, const uint8_t* bytes, uint
   info.vm_state_size = known >= 8 ? extra.vm_state_size.value() : raw.vm_state_size.value();
   info.disk_size = known >= 16 ? extra.disk_size.value() : image_size;
   if (known >= 24 && extra.icount != UINT64_MAX) info.icount = extra.icount;
-  if (keep_unknown && raw.extra_data_length > known) {
-    info.unknown_extra.assign(bytes + known, bytes + raw.extra_data_length);
-  }
-  bytes += raw.extra_data_length;
+  info.unknown_extra.assign(bytes + known, bytes + extra_bytes);
+  bytes += extra_bytes;
   info.id = text(bytes, raw.id_length);
   info.name = text(bytes + raw.id_length, raw.name_length);
   return info;
@@ -54,6 +54,30 @@ Error too_big(uint32_t overhanging) {
                            overhanging));
 }
 
+// What follows `raw` in the table, without the extra data that is too much. Such a length is wrong,
+// and the ID and name are not where it says, so they may be anything; what counts is that the
+// snapshot's tables stay in use.
+Async<bool> take_rest(TableReader& reader, const format::SnapshotEntry& raw,
+                      std::vector<uint8_t>* out) {
+  const uint32_t extra = std::min<uint32_t>(raw.extra_data_length, format::kMaxSnapshotExtra);
+  const uint32_t excess = raw.extra_data_length - extra;
+  const size_t names = size_t{raw.id_length} + raw.name_length;
+  const uint8_t* bytes = nullptr;
+  if (excess > format::kMaxSnapshotTableBytes) co_return false;
+  if (excess == 0) {
+    CO_TRY(bool there, co_await reader.take(extra + names, &bytes));
+    if (there) out->assign(bytes, bytes + extra + names);
+    co_return there;
+  }
+  CO_TRY(bool more, co_await reader.take_padded(extra, &bytes));
+  if (!more) co_return false;
+  out->assign(bytes, bytes + extra);
+  reader.skip(excess);
+  CO_TRY(more, co_await reader.take_padded(names, &bytes));
+  if (more) out->insert(out->end(), bytes, bytes + names);
+  co_return more;
+}
+
 }  // namespace
 
 Async<SnapshotTable> read_snapshot_table(HostFile& file, const Header& header,
@@ -61,16 +85,18 @@ Async<SnapshotTable> read_snapshot_table(HostFile& file, const Header& header,
   SnapshotTable table;
   TableReader reader(file, header.snapshots_offset, format::kMaxSnapshotTableBytes);
   const uint8_t* bytes = nullptr;
+  bool sure = true;
   for (uint32_t i = 0; i < header.snapshot_count; ++i) {
     table.bytes = reader.used();
+    if (sure) table.sure_bytes = table.bytes;
     CO_TRY(bool more, co_await reader.take(sizeof(format::SnapshotEntry), &bytes));
     format::SnapshotEntry raw{};
     if (more) std::memcpy(&raw, bytes, sizeof raw);
     const bool excess = raw.extra_data_length > format::kMaxSnapshotExtra;
     if (excess && repair == nullptr) co_return too_much_extra_data(i);
-    size_t rest = size_t{raw.extra_data_length} + raw.id_length + raw.name_length;
+    std::vector<uint8_t> rest;
     if (more) {
-      CO_TRY(more, co_await reader.take(rest, &bytes));
+      CO_TRY(more, co_await take_rest(reader, raw, &rest));
     }
     if (!more) {
       const uint32_t overhanging = header.snapshot_count - i;
@@ -85,12 +111,19 @@ Async<SnapshotTable> read_snapshot_table(HostFile& file, const Header& header,
           fmt::format("Discarding too much extra metadata in snapshot table entry {} ({} > {})", i,
                       raw.extra_data_length.value(), format::kMaxSnapshotExtra));
       ++repair->dropped_extra_data;
+      if (sure) table.sure_bytes += sizeof raw;
+      sure = false;
     }
     if (raw.extra_data_length < kExtraOfVersion3) table.incomplete.push_back(i);
-    table.entries.push_back(decode(raw, bytes, header.size, !excess));
+    const uint32_t extra = excess ? format::kMaxSnapshotExtra : raw.extra_data_length.value();
+    table.entries.push_back(decode(raw, rest.data(), header.size, extra));
     reader.align();
   }
   table.bytes = reader.used();
+  if (sure) table.sure_bytes = table.bytes;
+  // What a wrong length covers behind the end of the file is nothing to count, or to free.
+  const uint64_t there = file.size() - std::min(header.snapshots_offset, file.size());
+  if (!sure && table.bytes > there) table.bytes = std::max(there, table.sure_bytes);
   co_return table;
 }
 

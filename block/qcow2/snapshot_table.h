@@ -15,6 +15,8 @@ namespace calf::qcow2 {
 struct SnapshotTable {
   std::vector<SnapshotInfo> entries;
   uint64_t bytes = 0;
+  // The part of it before a length that was repaired; what is behind may be somebody else's, too.
+  uint64_t sure_bytes = 0;
   // Entries without the extra data that version 3 wants.
   std::vector<size_t> incomplete;
 };

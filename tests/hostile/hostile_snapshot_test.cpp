@@ -5,6 +5,7 @@
 #include "block/base/endian.h"
 #include "block/qcow2/format.h"
 #include "block/qcow2/snapshot.h"
+#include "block/qcow2/table_reader.h"
 #include "tests/support/image_fixture.h"
 
 namespace calf::qcow2 {
@@ -194,6 +195,85 @@ TEST_F(HostileSnapshot, VmStateSizeIsOnlyANumber) {
   ASSERT_OK(perform(kApply));
   ASSERT_OK(perform(kDelete));
   expect_clean(disk_);
+}
+
+// A length that is wrong says nothing about the snapshot's data: that stays, under no name.
+TEST_F(HostileSnapshot, ARepairOfTooMuchExtraDataKeepsTheSnapshot) {
+  for (uint32_t extra : {format::kMaxSnapshotExtra + 1, 65536u, 1u << 20}) {
+    SetUp();
+    put32(table_ + 36, extra);
+    auto refused = open(disk_);
+    ASSERT_FALSE(refused.ok());
+    EXPECT_NE(refused.error().message().find("Too much extra metadata"), std::string::npos);
+    Result<CheckResult> result = check(disk_, Repair::kAll);
+    ASSERT_OK(result);
+    EXPECT_GE(result->corruptions_fixed, 1u);
+    // COPIED was cleared where the old table seemed to be; the second run sets it.
+    ASSERT_OK(check(disk_, Repair::kAll));
+    expect_clean(disk_);
+    auto image = open(disk_, OpenOptions{});
+    ASSERT_OK(image);
+    ASSERT_EQ((*image)->snapshots().size(), 1u) << extra;
+    ASSERT_OK(run((*image)->show_snapshot(0)));
+    EXPECT_EQ(*read(**image, 0, 32 << 10), pattern(1, 32 << 10)) << extra;
+    ASSERT_OK(close(**image));
+    EXPECT_OK(perform(kDelete));
+    expect_clean(disk_);
+  }
+}
+
+TEST_F(HostileSnapshot, NamesEndAtAZeroByte) {
+  // The ID "1" and the name "one", behind 24 bytes of extra data.
+  const uint64_t name = table_ + 40 + 24 + 1;
+  disk_->content.write(name + 1, Bytes(1));
+  auto image = open(disk_, OpenOptions{});
+  ASSERT_OK(image);
+  EXPECT_EQ((*image)->snapshots()[0].id, "1");
+  EXPECT_EQ((*image)->snapshots()[0].name, "o");
+  ASSERT_OK(close(**image));
+}
+
+// Entries behind the largest number go by a smaller number in the header: the table stays.
+TEST_F(HostileSnapshot, EntriesThatGoNeedNoNewTable) {
+  CreateOptions options;
+  options.version = 2;  // where entries of nothing but zeroes are complete
+  options.cluster_size = kCluster;
+  options.size = 64 << 10;
+  disk_ = make(options);
+  const uint64_t table = align_up(disk_->content.size(), kCluster);
+  disk_->content.resize(table + 40 * (format::kMaxSnapshots + 2));
+  put64(64, table);
+  put32(60, format::kMaxSnapshots + 2);
+  Result<CheckResult> result = check(disk_, Repair::kAll);
+  ASSERT_OK(result);
+  EXPECT_GE(result->corruptions_fixed, 2u);
+  expect_clean(disk_);
+  EXPECT_EQ(get64(64), table);
+  EXPECT_EQ(get64(60) >> 32, format::kMaxSnapshots);
+}
+
+// What is passed over does not count as the table's, and only who asks gets zeroes behind the end.
+TEST_F(HostileSnapshot, TheLimitIsForWhatIsTaken) {
+  auto disk = std::make_shared<test::SimulatedDisk>();
+  disk->content.write(0, pattern(1, 200'000));
+  HostFile file(
+      std::make_unique<test::SimulatedFile>(executor(), disk, test::SimulatedFile::Options{}),
+      false);
+  TableReader reader(file, 8, 150'000);
+  const uint8_t* bytes = nullptr;
+  ASSERT_TRUE(*run(reader.take(70'001, &bytes)));
+  EXPECT_TRUE(std::equal(bytes, bytes + 70'001, pattern(1, 200'000).begin() + 8));
+  reader.align();
+  EXPECT_EQ(reader.used(), 70'008u);
+  reader.skip(129'000);
+  EXPECT_EQ(reader.used(), 199'008u);
+  EXPECT_FALSE(*run(reader.take(1'000, &bytes))) << "behind the end";
+  ASSERT_TRUE(*run(reader.take_padded(1'000, &bytes)));
+  EXPECT_EQ(bytes[983], pattern(1, 200'000)[199'999]);
+  EXPECT_EQ(bytes[984], 0);
+  EXPECT_EQ(bytes[999], 0);
+  EXPECT_FALSE(*run(reader.take_padded(79'000, &bytes))) << "above the limit";
+  EXPECT_TRUE(*run(reader.take_padded(78'000, &bytes)));
 }
 
 TEST_F(HostileSnapshot, LargestIdThereIs) {
