@@ -72,6 +72,8 @@ class FormatDriver {
   virtual ~FormatDriver() = default;
   virtual const char* name() const = 0;
   virtual LockRequest lock_request(bool writable, Role role) const = 0;
+  // calf-img check -r can mend images of this format.
+  virtual bool can_repair() const { return false; }
   // Takes `file` over. Error texts come without "Could not open".
   virtual Async<OpenedFormat> open(Executor& executor, std::unique_ptr<Node> file,
                                    FormatOptions options) const = 0;

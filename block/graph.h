@@ -15,6 +15,7 @@
 // QEMU locks it (image_lock.h).
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -65,6 +66,8 @@ struct OpenSpec {
   bool for_check = false;
   // Where the options of nodes find the passphrases that they name; outlives the call. May be null.
   const crypto::SecretStore* secrets = nullptr;
+  // Called for the layer that breaks its own format, if the open fails for that. May be null.
+  std::function<void(const std::string& path, const FormatDriver& driver)> damaged;
   // Receives the warning about a guessed raw format and the engines' messages. May be null.
   MessageSink message;
 };

@@ -213,7 +213,9 @@ Async<OpenedFormat> LayerOpener::open_format(const FormatDriver& driver, std::un
     };
   }
   options.secrets = spec_.secrets;
-  CO_TRY(OpenedFormat opened, co_await driver.open(executor_, std::move(file), std::move(options)));
+  Result<OpenedFormat> tried = co_await driver.open(executor_, std::move(file), std::move(options));
+  if (!tried.ok()) tell_damage(tried.error(), path, driver);
+  CO_TRY(OpenedFormat opened, std::move(tried));
   Result<void> known = refuse_rest(*description, driver.name(), true);
   if (!known.ok()) {
     Result<void> ignored = co_await opened.node->close();
@@ -228,9 +230,13 @@ Async<> LayerOpener::check_base(const LayerRequest& request, FileNode& file,
                                 const FormatDriver& driver) {
   if (!request.reference.fingerprint) co_return Result<void>();
   std::vector<uint8_t> noted = *request.reference.fingerprint;
-  CO_TRY(bool same,
-         co_await is_same_base(executor_, file, driver, std::move(noted), request.reference.name));
-  if (same) co_return Result<void>();
+  Result<bool> same =
+      co_await is_same_base(executor_, file, driver, std::move(noted), request.reference.name);
+  if (!same.ok()) {
+    tell_damage(same.error(), file.name(), driver);
+    co_return std::move(same.error());
+  }
+  if (*same) co_return Result<void>();
   std::string text =
       fmt::format("'{}' was changed after '{}' was made on top of it: the overlay no longer fits",
                   file.name(), request.overlay);
@@ -245,6 +251,11 @@ Async<> LayerOpener::check_base(const LayerRequest& request, FileNode& file,
   }
   if (spec_.message) spec_.message("warning: " + text);
   co_return Result<void>();
+}
+
+void LayerOpener::tell_damage(const Error& error, const std::string& path,
+                              const FormatDriver& driver) const {
+  if (error.kind() == ErrorKind::kCorrupt && spec_.damaged) spec_.damaged(path, driver);
 }
 
 Result<void> LayerOpener::lock(const Stack& stack, Inherited inherited) const {

@@ -88,6 +88,8 @@ class LayerOpener {
   Async<> open_data_file(OpenedLayer* layer, NodeDescription given, Inherited inherited);
   Result<void> take_backing(NodeDescription* description, OpenedLayer* layer) const;
   Async<> check_base(const LayerRequest& request, FileNode& file, const FormatDriver& driver);
+  // To OpenSpec::damaged, if that is what the error says.
+  void tell_damage(const Error& error, const std::string& path, const FormatDriver& driver) const;
   // Fails if the file is one of those above.
   Result<void> note_file(const std::string& path, const FileNode* file);
   Result<void> lock(const Stack& stack, Inherited inherited) const;

@@ -26,8 +26,9 @@ block::CacheMode cache_mode(CacheMode mode) {
 }
 
 // What calf-img says in qemu-img's words ("Could not open 'x': Could not open 'x': reason"), said
-// once, and with the way out where an overlay has lost its base.
-Error explain(const Error& error, const std::string& filename) {
+// once, and with the way out where an overlay has lost its base, or an image of the chain,
+// `damaged`, is broken.
+Error explain(const Error& error, const std::string& filename, const std::string& damaged) {
   std::string text = error.message();
   std::string outer = fmt::format("Could not open '{}': ", filename);
   if (text.starts_with(outer + outer)) text.erase(0, outer.size());
@@ -35,6 +36,10 @@ Error explain(const Error& error, const std::string& filename) {
       error.kind() == ErrorKind::kNotFound) {
     text += fmt::format("\n  If the base was moved: calf-img rebase -u -b NEW_PLACE -F FORMAT {}",
                         quote_for_shell(filename));
+  }
+  if (!damaged.empty()) {
+    text += fmt::format("\n  calf-img check -r all {} may repair it; copy the file first",
+                        quote_for_shell(damaged));
   }
   return Error(error.kind(), error.sys_errno(), std::move(text));
 }
@@ -60,7 +65,7 @@ Task<void> Disk::open(Disk* disk, const DiskEnvironment* environment) {
   if (node.ok()) {
     disk->node_ = std::move(*node);
   } else {
-    disk->open_result_ = explain(node.error(), disk->config_.filename);
+    disk->open_result_ = explain(node.error(), disk->config_.filename, disk->damaged_);
   }
   disk->opened_.release();
 }
@@ -88,6 +93,9 @@ Async<std::unique_ptr<block::Node>> Disk::open_node(Disk* disk,
   spec.discard = config.discard_unmap;
   spec.message = [log = &environment->log](std::string_view line) {
     log->write(LogLevel::kWarning, line);
+  };
+  spec.damaged = [disk](const std::string& path, const block::FormatDriver& driver) {
+    if (driver.can_repair()) disk->damaged_ = path;
   };
   Executor& executor = disk->executor();
   bool write_through = spec.cache.write_through && !config.snapshot;

@@ -60,6 +60,8 @@ class Disk {
   bool waited_ = false;
   Result<void> open_result_;
   std::unique_ptr<block::Node> node_;
+  // Of the chain, if opening failed for it: a broken image that calf-img may mend.
+  std::string damaged_;
 };
 
 }  // namespace calf::vmm

@@ -19,6 +19,7 @@ Result<crypto::PassphraseSource> take_passphrase(const FormatOptions& options) {
 class Qcow2Driver final : public FormatDriver {
  public:
   const char* name() const override { return "qcow2"; }
+  bool can_repair() const override { return true; }
 
   // Metadata is cached: nobody may write the file behind our back, whatever our part is.
   LockRequest lock_request(bool writable, Role) const override {

@@ -3,9 +3,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstddef>
+#include <fstream>
+
 #include "block/base_fingerprint.h"
 #include "block/formats/known_formats.h"
 #include "block/qcow2/create.h"
+#include "block/qcow2/format.h"
 #include "tests/block/test_files.h"
 
 namespace calf::vmm {
@@ -68,6 +72,48 @@ TEST_F(DiskTest, OverlayOfAChangedBaseNeedsForce) {
   EXPECT_THAT(open(overlay), HasSubstr("--force"));
   EXPECT_EQ(open(overlay, true), "");
   EXPECT_THAT(messages_, HasSubstr("was changed after"));
+}
+
+void damage(const std::string& path, uint64_t offset, char byte) {
+  std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+  file.seekp(static_cast<std::streamoff>(offset));
+  file.put(byte);
+}
+
+constexpr uint64_t kIncompatible = offsetof(qcow2::format::Header, incompatible_features) + 7;
+constexpr uint64_t kL1Offset = offsetof(qcow2::format::Header, l1_offset) + 7;
+
+TEST_F(DiskTest, BrokenImageNamesTheRepair) {
+  const std::string image = make("it's");
+  damage(image, kL1Offset, 1);
+  const std::string quoted = folder_.file("it'\\''s");
+  EXPECT_EQ(open(image), "Could not open '" + image +
+                             "': Active L1 table offset invalid\n  calf-img check -r all '" +
+                             quoted + "' may repair it; copy the file first");
+  damage(image, kL1Offset, 0);
+  EXPECT_EQ(open(image), "");
+  damage(image, kIncompatible, 2);
+  EXPECT_THAT(open(image), HasSubstr("check -r all"));
+}
+
+TEST_F(DiskTest, BrokenBaseIsTheOneToRepair) {
+  make("base");
+  const std::string overlay = make("overlay", "base");
+  damage(folder_.file("base"), kL1Offset, 1);
+  EXPECT_THAT(open(overlay, true), HasSubstr("check -r all '" + folder_.file("base") + "'"));
+}
+
+TEST_F(DiskTest, OtherErrorsAskForNoRepair) {
+  // An unknown feature is no damage, and neither is a chain that bites its tail.
+  const std::string image = make("image");
+  damage(image, kIncompatible, 0x40);
+  EXPECT_THAT(open(image), Not(HasSubstr("check -r")));
+  make("base");
+  const std::string loop = make("loop", "base");
+  std::filesystem::remove(folder_.file("base"));
+  std::filesystem::create_symlink("loop", folder_.file("base"));
+  EXPECT_THAT(open(loop), testing::AllOf(HasSubstr("infinite loop"), Not(HasSubstr("check -r"))));
+  EXPECT_THAT(open(folder_.file("nowhere")), Not(HasSubstr("check -r")));
 }
 
 }  // namespace
