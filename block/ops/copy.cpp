@@ -24,6 +24,9 @@ uint64_t unit_of(const Node& target, const CopyOptions& options) {
   return cluster != 0 ? cluster : hole_of(options);
 }
 
+// Progress goes in steps that do not depend on how small the parts are.
+constexpr uint64_t kReportEvery = uint64_t{1} << 20;
+
 class Copier {
  public:
   Copier(Executor& executor, Node& source, uint64_t length, Node& target,
@@ -51,6 +54,8 @@ class Copier {
   void done(CopyAction action, uint64_t bytes) {
     if (!counts(action)) return;
     done_ += bytes;
+    if (done_ - reported_ < kReportEvery && done_ < total_) return;
+    reported_ = done_;
     control_.report(done_, total_);
   }
 
@@ -69,6 +74,7 @@ class Copier {
   uint64_t zero_unit_ = kSector;
   CopySteps steps_;
   uint64_t done_ = 0;
+  uint64_t reported_ = 0;
   uint64_t next_ticket_ = 0;
   uint64_t turn_ = 0;
   bool failed_ = false;

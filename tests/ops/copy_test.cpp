@@ -182,6 +182,17 @@ TEST_F(CopyTest, SalvageTellsInTheOrderOfTheDisk) {
   EXPECT_EQ(source_->most_in_flight, 1U);
 }
 
+TEST_F(CopyTest, ProgressGoesInLargeSteps) {
+  fill_source(5);
+  std::vector<uint64_t> told{0};
+  control_.progress = [&](uint64_t done, uint64_t) { told.push_back(done); };
+  ASSERT_TRUE(copy_all({}).ok());
+  ASSERT_GT(told.size(), 2U);
+  for (size_t i = 1; i + 1 < told.size(); ++i)
+    EXPECT_GE(told[i] - told[i - 1], 1U << 20);
+  EXPECT_EQ(told.back(), kSize);
+}
+
 TEST_F(CopyTest, StopsWhenAsked) {
   fill_source(5);
   control_.progress = [&](uint64_t, uint64_t) { control_.stop = true; };
