@@ -29,6 +29,7 @@
 #include "block/base/fd.h"
 #include "block/cache_mode.h"
 #include "block/file_holes.h"
+#include "block/host_copy.h"
 #include "block/image_lock.h"
 #include "block/io/aligned_buffer.h"
 #include "block/io/executor.h"
@@ -51,7 +52,7 @@ struct FileOptions {
   bool discard = false;
 };
 
-class FileNode final : public Node {
+class FileNode final : public Node, public HostCopy {
  public:
   // Opens an existing file. No lock is taken (see lock()). Errors are the last part of qemu-img's
   // nested text: "Could not open 'x': No such file or directory".
@@ -85,6 +86,8 @@ class FileNode final : public Node {
   std::optional<Extent> known(ByteRange range) override;
   Async<> truncate(uint64_t size, Preallocation preallocation) override;
   Async<> close() override;
+  std::optional<HostBytes> host_bytes(uint64_t offset) override;
+  Async<> copy_in(ByteRange range, HostBytes from) override;
   const std::string& name() const override { return name_; }
   const char* format() const override { return block_device_ ? "host_device" : "file"; }
 

@@ -101,6 +101,22 @@ Async<> RawNode::truncate(uint64_t size, Preallocation preallocation) {
   co_return Result<void>();
 }
 
+std::optional<HostBytes> RawNode::host_bytes(uint64_t offset) {
+  auto* below = dynamic_cast<HostCopy*>(file_.get());
+  if (below == nullptr) return std::nullopt;
+  return below->host_bytes(options_.offset + offset);
+}
+
+Async<> RawNode::copy_in(ByteRange range, HostBytes from) {
+  auto* below = dynamic_cast<HostCopy*>(file_.get());
+  // A guarded head is to be looked at before it is written.
+  const bool guarded = options_.probed && range.offset < kSector;
+  if (below == nullptr || guarded) co_return Error::from_errno(EOPNOTSUPP);
+  if (!options_.writable) co_return Error(ErrorKind::kReadOnly, EPERM, "The disk is read-only");
+  range.offset += options_.offset;
+  co_return co_await below->copy_in(range, from);
+}
+
 Async<> RawNode::close() {
   return file_->close();
 }

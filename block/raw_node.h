@@ -16,11 +16,12 @@
 #include <optional>
 #include <string>
 
+#include "block/host_copy.h"
 #include "block/node.h"
 
 namespace calf::block {
 
-class RawNode final : public Node {
+class RawNode final : public Node, public HostCopy {
  public:
   static constexpr uint32_t kSector = 512;
 
@@ -50,6 +51,8 @@ class RawNode final : public Node {
   Async<Extent> map(ByteRange range) override;
   Async<> truncate(uint64_t size, Preallocation preallocation) override;
   Async<> close() override;
+  std::optional<HostBytes> host_bytes(uint64_t offset) override;
+  Async<> copy_in(ByteRange range, HostBytes from) override;
   const std::string& name() const override { return file_->name(); }
   const char* format() const override { return "raw"; }
 

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <utility>
 
+#include "block/host_copy.h"
 #include "block/io/buffer_pool.h"
 #include "block/ops/copy_steps.h"
 #include "block/ops/window.h"
@@ -40,6 +41,8 @@ class Copier {
 
   Async<> zero_part(ByteRange range);
   Async<> copy_part(ByteRange range, uint64_t ticket);
+  Async<> offload_part(ByteRange range, uint64_t ticket);
+  Async<> move_part(ByteRange range, uint64_t ticket);
   Async<> read_part(ByteRange range, std::span<uint8_t> buffer);
   Async<> read_sectors(ByteRange range, std::span<uint8_t> buffer);
   Async<> write_part(ByteRange range, std::span<uint8_t> buffer);
@@ -78,6 +81,10 @@ class Copier {
   uint64_t next_ticket_ = 0;
   uint64_t turn_ = 0;
   bool failed_ = false;
+  // Until the first failure.
+  bool offloads_ = false;
+  block::HostCopy* host_source_ = nullptr;
+  block::HostCopy* host_target_ = nullptr;
   WaitQueue turn_changed_;
   std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();
   uint64_t throttled_ = 0;
@@ -96,6 +103,11 @@ Copier::Copier(Executor& executor, Node& source, uint64_t length, Node& target,
       steps_(source, length, unit_, options, control),
       turn_changed_(executor) {
   // What is compressed is a cluster at a time.
+  if (options.offload && !options.write_compressed) {
+    host_source_ = dynamic_cast<block::HostCopy*>(&source);
+    host_target_ = dynamic_cast<block::HostCopy*>(&target);
+    offloads_ = host_source_ != nullptr && host_target_ != nullptr;
+  }
   zero_unit_ = options.write_compressed ? unit_ : std::max(unit_, hole_of(options));
 }
 
@@ -199,7 +211,29 @@ void Copier::pass_turn() {
   turn_changed_.wake_all();
 }
 
+// The kernel copies, or, where it cannot, we do.
 Async<> Copier::copy_part(ByteRange range, uint64_t ticket) {
+  if (offloads_) co_return co_await offload_part(range, ticket);
+  co_return co_await move_part(range, ticket);
+}
+
+Async<> Copier::offload_part(ByteRange range, uint64_t ticket) {
+  std::optional<block::HostBytes> from = host_source_->host_bytes(range.offset);
+  if (!from) co_return co_await move_part(range, ticket);
+  CO_TRY_VOID(co_await wait_for_turn(ticket));
+  Result<void> r = co_await host_target_->copy_in(range, *from);
+  if (!r.ok()) {
+    // What the reason is does not matter: reading and writing finds out if it is one for them, too.
+    // The turn is still ours.
+    offloads_ = false;
+    co_return co_await move_part(range, ticket);
+  }
+  pass_turn();
+  done(CopyAction::kData, range.length);
+  co_return r;
+}
+
+Async<> Copier::move_part(ByteRange range, uint64_t ticket) {
   BufferPool::Lease buffer = buffers_.take(static_cast<size_t>(range.length));
   Result<void> r = co_await read_part(range, buffer.span());
   if (r.ok()) r = co_await wait_for_turn(ticket);

@@ -43,6 +43,9 @@ struct CopyOptions {
   // Unreadable sectors become zeroes, each with a warning, in the order of the disk: one part is
   // read at a time.
   bool salvage = false;
+  // Bytes that stand in files of this host on both sides are copied by the kernel, all of them
+  // where the source says "data" (host_copy.h). Where that cannot be, as without.
+  bool offload = false;
   // Bytes a second, 0 for no limit.
   uint64_t rate = 0;
   // Set for compressed targets: stores one cluster.

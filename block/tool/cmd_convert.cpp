@@ -182,6 +182,7 @@ Async<ops::CopyOptions> Conversion::copy_options() {
   options.out_of_order = args_.out_of_order;
   options.sparse = args_.sparse;
   options.salvage = args_.salvage;
+  options.offload = args_.offload;
   options.rate = args_.rate;
   // What is left out must be below the target already: only a backing file named here is known to
   // be.

@@ -64,7 +64,6 @@ class Parser {
 
   const Context& context_;
   ConvertArguments& args_;
-  bool offload_ = false;
   bool sparse_given_ = false;
   bool format_given_ = false;
 };
@@ -119,7 +118,7 @@ std::optional<int> Parser::option(int code, const std::string& value) {
       args_.backing_format = value;
       break;
     case 'C':
-      offload_ = true;
+      args_.offload = true;
       break;
     case 'c':
       args_.compress = true;
@@ -209,9 +208,9 @@ std::optional<int> Parser::check() {
   if (args_.skip_broken_bitmaps && !args_.bitmaps) {
     return fail("Use of --skip-broken-bitmaps requires --bitmaps");
   }
-  if (offload_ && args_.compress) return fail("Cannot enable copy offloading when -c is used");
-  if (offload_ && sparse_given_) return fail("Cannot enable copy offloading when -S is used");
-  if (offload_ && args_.salvage) return fail("Cannot use copy offloading in salvaging mode");
+  if (args_.offload && args_.compress) return fail("Cannot enable copy offloading when -c is used");
+  if (args_.offload && sparse_given_) return fail("Cannot enable copy offloading when -S is used");
+  if (args_.offload && args_.salvage) return fail("Cannot use copy offloading in salvaging mode");
   return std::nullopt;
 }
 

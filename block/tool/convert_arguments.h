@@ -29,6 +29,8 @@ struct ConvertArguments {
   bool force = false;
   bool out_of_order = false;
   bool salvage = false;
+  // -C
+  bool offload = false;
   bool bitmaps = false;
   bool skip_broken_bitmaps = false;
   // Of the source.

@@ -23,7 +23,8 @@ Common words:
 create        -b names the backing file and -F its format; -u does not look at it
 check         -r leaks gives unused space back, -r all also repairs what is wrong
 compare       -s also compares sizes and allocation
-convert       -c compresses, -B keeps a backing file below the new image, -n writes into an existing
+convert       -C lets the kernel copy raw files (shared blocks where the file system can), -c
+              compresses, -B keeps a backing file below the new image, -n writes into an existing
               image, -S sets how many zero bytes make a hole (default 4k, 0: none), -m how many
               requests run at a time, -W lets them write in any order
 serve         exports FILE over NBD at --socket or --port; -w lets clients write, --persistent goes

@@ -285,6 +285,34 @@ TEST_P(FileNodeTest, CreateEmptiesAFileOnlyWhenItIsFree) {
   EXPECT_EQ(folder_.read("f"), "");
 }
 
+TEST_P(FileNodeTest, CopiesFromAnotherFileInTheKernel) {
+  const std::string content(100000, 'c');
+  folder_.write("from", content);
+  auto source = open("from", {});
+  ASSERT_TRUE(source.ok());
+  folder_.write("to", "");
+  auto target = open_writable("to");
+  std::optional<HostBytes> from = (*source)->host_bytes(10);
+  if (GetParam().direct) {
+    EXPECT_FALSE(from);
+    const ByteRange range{0, 512};
+    EXPECT_FALSE(executor_->run(target->copy_in(range, HostBytes{(*source)->fd(), 0})).ok());
+    return;
+  }
+  ASSERT_TRUE(from);
+  const ByteRange range{5, 90000};
+  auto copied = executor_->run(target->copy_in(range, *from));
+  ASSERT_TRUE(copied.ok()) << copied.error().message();
+  EXPECT_EQ(target->size(), range.end());
+  EXPECT_EQ(folder_.read("to"), std::string(5, '\0') + content.substr(10, 90000));
+  // Behind the end of the source there is nothing to copy.
+  const ByteRange beyond{0, 100000};
+  EXPECT_FALSE(executor_->run(target->copy_in(beyond, *from)).ok());
+  // A file that is not open for writing stays as it is.
+  EXPECT_FALSE(executor_->run((*source)->copy_in(range, *from)).ok());
+  EXPECT_EQ(folder_.read("from"), content);
+}
+
 INSTANTIATE_TEST_SUITE_P(
     Modes, FileNodeTest,
     testing::Values(Mode{Executor::Engine::kUring, false}, Mode{Executor::Engine::kUring, true},

@@ -61,6 +61,36 @@ for source in source.raw overlay.qcow2; do
   done
 done
 
+# Copied by the kernel: a file with holes whose end is inside a sector, within one file system and
+# into another; formats for which that is nothing are copied as ever.
+truncate -s 5M odd.raw
+for at in 0 1 3; do
+  head -c 700000 /dev/urandom | dd of=odd.raw bs=1M seek=$at conv=notrunc status=none
+done
+printf 'the end' >>odd.raw
+memory=$(mktemp -d -p /dev/shm)
+for target in t.raw "$memory/t.raw"; do
+  rm -f "$target"
+  run "$calf" convert -C -f raw -O raw odd.raw "$target"
+  both_agree "$target" odd.raw
+  [ "$(du -k "$target" | cut -f1)" -lt 4000 ] || fail "-C fills holes of $target"
+  qemu-img create -q -f raw "$target" 5243392
+  qemu-io -f raw -c 'write -P 77 0 5243392' "$target" >/dev/null
+  run "$calf" convert -C -n -f raw -O raw odd.raw "$target"
+  both_agree "$target" odd.raw
+done
+rm -r "$memory"
+run "$calf" convert -C -f raw -O qcow2 odd.raw t.qcow2
+both_agree t.qcow2 odd.raw
+run "$calf" convert -C -f qcow2 -O raw t.qcow2 t.raw
+both_agree t.raw odd.raw
+if command -v strace >/dev/null; then
+  strace -f -e trace=copy_file_range,pread64,preadv -o trace "$calf" convert -C -f raw -O raw odd.raw t.raw
+  grep -q copy_file_range trace || fail "-C copies by itself"
+else
+  echo "NOT TESTED: that -C calls copy_file_range (package strace is missing)"
+fi
+
 # Onto a backing file, and into an image that holds something else.
 run "$calf" convert -O qcow2 -B base.qcow2 -F qcow2 overlay.qcow2 t.qcow2
 both_agree t.qcow2 overlay.qcow2

@@ -1,10 +1,12 @@
 #include "block/ops/copy.h"
 
+#include "block/host_copy.h"
 #include "block/ops/concat_node.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <climits>
 #include <cstring>
 #include <random>
 
@@ -56,6 +58,88 @@ class CopyTest : public testing::Test {
   uint64_t progress_ = 0;
   std::vector<std::string> warnings_;
 };
+
+// Pretends to stand in a file of the host.
+class HostMemoryNode final : public MemoryNode, public block::HostCopy {
+ public:
+  using MemoryNode::MemoryNode;
+  // Whose bytes copy_in() takes.
+  MemoryNode* source = nullptr;
+  // This call of copy_in() and all later ones fail, with half of the range copied.
+  unsigned fails_from = UINT_MAX;
+  int error = EXDEV;
+  unsigned calls = 0;
+
+  std::optional<block::HostBytes> host_bytes(uint64_t offset) override {
+    return block::HostBytes{-1, offset};
+  }
+  Async<> copy_in(ByteRange range, block::HostBytes from) override {
+    const bool fail = ++calls >= fails_from;
+    const uint64_t length = fail ? range.length / 2 : range.length;
+    std::memcpy(bytes().data() + range.offset, source->bytes().data() + from.offset, length);
+    if (fail) co_return Error::from_errno(error);
+    co_return Result<void>();
+  }
+};
+
+class OffloadTest : public CopyTest {
+ protected:
+  void SetUp() override {
+    CopyTest::SetUp();
+    source_ = std::make_unique<HostMemoryNode>(*executor_, kSize);
+    auto target = std::make_unique<HostMemoryNode>(*executor_, kSize);
+    host_target_ = target.get();
+    host_target_->source = source_.get();
+    target_ = std::move(target);
+    fill_source(11);
+    options_.offload = true;
+    options_.target_is_zero = true;
+  }
+  HostMemoryNode* host_target_ = nullptr;
+  CopyOptions options_;
+};
+
+TEST_F(OffloadTest, TheKernelCopiesAllData) {
+  // Whatever is read or written by us fails.
+  for (size_t at = 0; at < kSize; at += 512) {
+    source_->bad_bytes.insert(at);
+    target_->bad_bytes.insert(at);
+  }
+  auto copied = copy_all(options_);
+  ASSERT_TRUE(copied.ok()) << copied.error().message();
+  EXPECT_EQ(source_->bytes(), target_->bytes());
+  EXPECT_GT(host_target_->calls, 1U);
+  EXPECT_EQ(progress_, kSize);
+}
+
+TEST_F(OffloadTest, WhereTheKernelCannotWeDo) {
+  for (int error : {EXDEV, EOPNOTSUPP, EINVAL, ENODATA}) {
+    for (unsigned first : {1U, 3U}) {
+      std::fill(target_->bytes().begin(), target_->bytes().end(), uint8_t{0});
+      host_target_->calls = 0;
+      host_target_->fails_from = first;
+      host_target_->error = error;
+      auto copied = copy_all(options_);
+      ASSERT_TRUE(copied.ok()) << copied.error().message();
+      EXPECT_EQ(source_->bytes(), target_->bytes()) << error;
+      // Parts that were under way may ask once more each.
+      EXPECT_LE(host_target_->calls, first + options_.parallel);
+      EXPECT_FALSE(target_->writes.empty());
+    }
+  }
+}
+
+TEST_F(OffloadTest, IsAskedFor) {
+  options_.offload = false;
+  ASSERT_TRUE(copy_all(options_).ok());
+  EXPECT_EQ(host_target_->calls, 0U);
+}
+
+TEST_F(OffloadTest, ATargetInNoFileIsWritten) {
+  target_ = std::make_unique<MemoryNode>(*executor_, kSize);
+  ASSERT_TRUE(copy_all(options_).ok());
+  EXPECT_EQ(source_->bytes(), target_->bytes());
+}
 
 TEST_F(CopyTest, EveryCombinationOfOptionsCopies) {
   unsigned seed = 1;

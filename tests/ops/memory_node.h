@@ -12,7 +12,7 @@
 
 namespace calf {
 
-class MemoryNode final : public block::Node {
+class MemoryNode : public block::Node {
  public:
   MemoryNode(Executor& executor, size_t size) : executor_(executor), bytes_(size) {}
 
