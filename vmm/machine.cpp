@@ -41,8 +41,9 @@ Result<void> Machine::Parts::start() {
     time_limit->arm(monotonic_now() + *config.timeout);
   }
   if (paused) group->order_park();
-  result.phases.first_entry = monotonic_now();
-  if (boot->starts_boot_sector()) result.phases.boot_sector = result.phases.first_entry;
+  result.phases.reach("first-entry");
+  // There is no firmware to run before it.
+  if (boot->starts_boot_sector()) result.phases.reach("boot-sector");
   return group->start([this](unsigned i) { loops[i]->run(); });
 }
 
@@ -96,6 +97,7 @@ void Machine::Parts::reset_in_place(devices::ResetReason reason) {
 void Machine::Parts::end(EndReason reason, std::string text) {
   if (ended) return;
   ended = true;
+  result.phases.reach("ended");
   result.reason = reason;
   result.text = std::move(text);
   host.loop.stop();
@@ -139,7 +141,9 @@ void Machine::Parts::shut_down() {
     if (!result.text.empty()) result.text += '\n';
     result.text += closed.error().message();
   }
+  result.phases.reach("disks-closed");
   kvm_closer.join();
+  result.phases.reach("kvm-closed");
 }
 
 Machine::Parts::~Parts() {

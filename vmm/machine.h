@@ -9,6 +9,7 @@
 #pragma once
 
 #include <array>
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -36,11 +37,21 @@ enum class EndReason : uint8_t {
 };
 const char* to_string(EndReason reason);
 
-// Moments of the run on the monotonic clock; zero if it did not come to that.
+inline std::chrono::nanoseconds monotonic_now() {
+  return std::chrono::steady_clock::now().time_since_epoch();
+}
+
+// How far the run came, in order: the ends of the steps of Machine::build(), then the guest's first
+// instruction, its end and what came after it.
 struct Phases {
+  struct Phase {
+    const char* name;
+    std::chrono::nanoseconds at;  // monotonic clock
+  };
   std::chrono::nanoseconds build_started{0};
-  std::chrono::nanoseconds first_entry{0};  // the first vCPU was let into the guest
-  std::chrono::nanoseconds boot_sector{0};  // a boot sector got control
+  std::vector<Phase> reached;
+
+  void reach(const char* name) { reached.push_back({name, monotonic_now()}); }
 };
 
 struct Statistics {

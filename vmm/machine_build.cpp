@@ -23,32 +23,42 @@ void reserve_descriptors() {
 
 Result<std::unique_ptr<Machine>> Machine::build(const MachineConfig& config, HostServices host) {
   auto parts = std::make_unique<Parts>(config, host);
-  parts->result.phases.build_started = monotonic_now();
+  Phases& phases = parts->result.phases;
+  phases.build_started = monotonic_now();
   // 1. What the options say makes sense together.
   TRY_VOID(parts->check());
   // 2. Descriptors before the first thread.
   reserve_descriptors();
   // 3. Images open on their own threads, while this one goes on.
   TRY_VOID(parts->start_opening_disks());
+  phases.reach("disks-opening");
   // 4. Guest memory: where what stands, and the host's mapping.
   TRY_VOID(parts->make_memory());
+  phases.reach("memory");
   // 5. KVM: the machine and its interrupt controllers; memory slots in the background, since the
   //    first one waits for the host kernel.
   TRY_VOID(parts->make_kvm_machine());
+  phases.reach("kvm-machine");
   // 6. Processors.
   TRY_VOID(parts->make_vcpus());
+  phases.reach("vcpus");
   // 7. Timers, vCPU threads' rendezvous, power and reset.
   TRY_VOID(parts->make_controls());
   // 8. The chips of a PC.
   TRY_VOID(parts->make_chips());
+  phases.reach("chips");
   // 9. The images are needed now.
   TRY_VOID(parts->finish_opening_disks());
+  phases.reach("disks-open");
   // 10. PCI: host bridge, virtio.
   TRY_VOID(parts->make_pci_devices());
+  phases.reach("devices");
   // 11. Firmware tables, BIOS or kernel, and where the first processor begins.
   TRY_VOID(parts->make_boot());
+  phases.reach("boot-loaded");
   // 12. KVM knows the memory before a processor runs.
   TRY_VOID(parts->finish_attaching_memory());
+  phases.reach("memory-attached");
   return std::unique_ptr<Machine>(new Machine(std::move(parts)));
 }
 

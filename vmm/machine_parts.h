@@ -91,8 +91,4 @@ struct Machine::Parts {
   bool powered_off = false;  // under no_shutdown: the guest is gone, the process waits for stop()
 };
 
-inline std::chrono::nanoseconds monotonic_now() {
-  return std::chrono::steady_clock::now().time_since_epoch();
-}
-
 }  // namespace calf::vmm

@@ -50,17 +50,16 @@ int usage_status(bool strict) {
 }
 
 Result<void> write_result_file(const std::string& path, const RunResult& result, int status) {
-  auto since_start = [&](std::chrono::nanoseconds moment) -> nlohmann::ordered_json {
-    if (moment.count() == 0) return nullptr;
-    return std::chrono::duration<double, std::milli>(moment - result.phases.build_started).count();
-  };
   nlohmann::ordered_json json;
   json["reason"] = to_string(result.reason);
   json["exit-code"] = status;
   if (result.reason == EndReason::kDebugExit) json["debug-exit-value"] = result.debug_exit_value;
   if (!result.text.empty()) json["text"] = result.text;
-  json["phases-ms"] = {{"first-entry", since_start(result.phases.first_entry)},
-                       {"boot-sector", since_start(result.phases.boot_sector)}};
+  json["phases-ms"] = nlohmann::ordered_json::object();
+  for (const Phases::Phase& phase : result.phases.reached) {
+    const std::chrono::nanoseconds since = phase.at - result.phases.build_started;
+    json["phases-ms"][phase.name] = std::chrono::duration<double, std::milli>(since).count();
+  }
   const Statistics& s = result.statistics;
   json["statistics"] = {{"exits", s.exits},
                         {"io-exits", s.io_exits},
