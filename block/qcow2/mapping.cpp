@@ -159,6 +159,13 @@ Async<> Mapping::copy_table(uint64_t l1_index, uint64_t old_offset) {
   co_return Result<void>();
 }
 
+uint64_t Mapping::end_without_table(uint64_t guest, uint64_t end) const {
+  uint64_t index = geometry_.l1_index(guest);
+  while (index < l1_.size() && l1_.get(index).offset == 0 && index * geometry_.l2_coverage() < end)
+    ++index;
+  return std::min(end, index * geometry_.l2_coverage());
+}
+
 uint64_t Mapping::run_without_cluster(const L2View& view, uint64_t i) const {
   uint64_t n = 0;
   for (; i + n < view.count; ++n) {

@@ -45,6 +45,9 @@ class Mapping {
   // A view whose entries may be replaced.
   Async<L2View> writable_view(uint64_t guest);
 
+  // Where the L2 tables that do not exist, the one of `guest` and those behind it, end; `end` at
+  // most. All of it is unallocated.
+  uint64_t end_without_table(uint64_t guest, uint64_t end) const;
   // How many entries from `i` to the end of the view have neither a host cluster nor compressed
   // data.
   uint64_t run_without_cluster(const L2View& view, uint64_t i) const;

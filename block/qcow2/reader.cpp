@@ -30,6 +30,10 @@ Piece next_piece(const Image::State& state, const L2View& view, uint64_t offset,
   const Geometry& g = state.geometry();
   const Mapping& mapping = state.parts->mapping;
   Piece piece{mapping.entry(view, 0), ClusterKind::kUnallocated, offset, 0};
+  if (!view.slice) {
+    piece.length = mapping.end_without_table(offset, end) - offset;
+    return piece;
+  }
   unsigned sub = g.subcluster_index(offset);
   piece.kind = piece.entry.part(sub);
   const bool alone = piece.kind == ClusterKind::kCompressed || piece.kind == ClusterKind::kInvalid;
@@ -53,19 +57,36 @@ bool reads_zero(const Image::State& state, ClusterKind kind, uint64_t offset) {
          (kind == ClusterKind::kUnallocated && offset >= state.backing_size());
 }
 
+// The first layer from `node` down that may have something of `range`, which lies inside of it.
+// Layers that are known to have nothing are stepped over, so that a long chain costs a look at each
+// of its tables, not a request to each of its layers.
+block::Node& layer_with(block::Node& node, ByteRange range) {
+  block::Node* layer = &node;
+  while (layer->read_only()) {
+    block::Node* below = layer->backing();
+    if (below == nullptr || range.end() > below->size()) break;
+    const std::optional<block::Extent> known = layer->known(range);
+    if (!known || known->allocated || known->range.length < range.length) break;
+    layer = below;
+  }
+  return *layer;
+}
+
 Async<> read_backing(Image::State& state, uint64_t offset, IoSlice to) {
   uint64_t size = state.backing_size();
   uint64_t present = offset >= size ? 0 : std::min<uint64_t>(to.size(), size - offset);
   if (present < to.size()) to.slice(present, to.size() - present).fill(0);
   if (present == 0) co_return Result<void>();
-  uint64_t alignment = state.backing->limits().request_alignment;
+  const ByteRange range{offset, present};
+  block::Node& layer = layer_with(*state.backing, range);
+  uint64_t alignment = layer.limits().request_alignment;
   if (alignment <= 1 || is_aligned(offset | present, alignment)) {
-    co_return co_await state.backing->read(offset, to.slice(0, present));
+    co_return co_await layer.read(offset, to.slice(0, present));
   }
   uint64_t begin = align_down(offset, alignment);
   AlignedBuffer bounce(align_up(offset + present, alignment) - begin);
   FlatIo io(bounce.span());
-  CO_TRY_VOID(co_await state.backing->read(begin, io.slice()));
+  CO_TRY_VOID(co_await layer.read(begin, io.slice()));
   to.slice(0, present)
       .copy_from(std::span<const uint8_t>(bounce.data() + (offset - begin), present));
   co_return Result<void>();
@@ -190,7 +211,7 @@ std::optional<block::Extent> known_extent(Image::State& state, ByteRange range) 
     out.range = {range.offset, at - range.offset};
     // A piece that ended before its slice did has something else behind it. (Compressed clusters
     // are pieces of their own.)
-    const bool whole_slice = g.clusters_for(at - view->guest) == view->count;
+    const bool whole_slice = g.clusters_for(at - view->guest) >= view->count;
     if (piece.kind != ClusterKind::kCompressed && !whole_slice) break;
   }
   if (out.range.empty() || first.kind == ClusterKind::kInvalid) return std::nullopt;

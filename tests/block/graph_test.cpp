@@ -166,6 +166,34 @@ TEST_F(GraphTest, AShorterBackingFileReadsAsZeroesBehindItsEnd) {
   EXPECT_EQ(read(**node, 200000, 3), std::string(3, '\0'));
 }
 
+TEST_F(GraphTest, LayersWithNothingAreSteppedOverAndTheirEndsAreKept) {
+  constexpr uint64_t kCluster = 65536;
+  folder_.write("base.raw", std::string(8 * kCluster, 'b'));
+  make_qcow2("low.qcow2", 8 * kCluster, "base.raw", "raw");
+  // Ends in the middle of a cluster: what the base has behind it is hidden from those above.
+  make_qcow2("short.qcow2", 2 * kCluster + 512, "low.qcow2", "qcow2");
+  make_qcow2("long.qcow2", 8 * kCluster, "short.qcow2", "qcow2");
+  const std::string top = make_qcow2("top.qcow2", 8 * kCluster, "long.qcow2", "qcow2");
+  {
+    OpenSpec s = spec(folder_.file("low.qcow2"));
+    s.writable = true;
+    auto low = open(s);
+    ASSERT_TRUE(low.ok()) << low.error().message();
+    ASSERT_TRUE(write(**low, kCluster + 100, "low").ok());
+    ASSERT_TRUE(executor_->run((*low)->close()).ok());
+  }
+  auto node = open(spec(top));
+  ASSERT_TRUE(node.ok()) << node.error().message();
+  std::string expected(8 * kCluster, '\0');
+  std::fill_n(expected.begin(), 2 * kCluster + 512, 'b');
+  expected.replace(kCluster + 100, 3, "low");
+  for (uint64_t at = 0; at < expected.size(); at += 4096 - 512) {
+    const size_t length = std::min<size_t>(8192, expected.size() - at);
+    ASSERT_EQ(read(**node, at, length), expected.substr(at, length)) << at;
+  }
+  ASSERT_EQ(read(**node, 0, expected.size()), expected);
+}
+
 TEST_F(GraphTest, AFilterStandsOnAWholeChain) {
   folder_.write("base.raw", std::string(1 << 20, 'b'));
   std::string top = make_qcow2("top.qcow2", 1 << 20, "base.raw", "raw");
