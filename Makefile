@@ -7,6 +7,7 @@
 #   make demo        four guests at once from one compressed, write-protected base image
 #   make demo-linux  the same with Linux, booted by SYSLINUX from the disk's MBR
 #   make bench       figures beside QEMU's and the host's limits; ROW=pattern for some, FULL=1 for the large files
+#   make bench-cost  time and memory as disks, chains, guests and vCPUs grow; plots for docs/performance.md
 #   make lint        format, layers, headers alone, coroutine rules, clang-tidy
 #   make fuzz        each fuzz target for a minute (FUZZ_SECONDS=)
 #   make test-long   10,000 damaged images through every subcommand, crash tests with more seeds
@@ -22,7 +23,7 @@ IOTESTS ?=
 RELEASE := build/release
 
 .DEFAULT_GOAL := build
-.PHONY: deps build guests linux-guest test test-iotests test-long test-asan test-tsan test-clang demo demo-linux bench lint fuzz install clean
+.PHONY: deps build guests linux-guest test test-iotests test-long test-asan test-tsan test-clang demo demo-linux bench bench-cost lint fuzz install clean
 
 deps:
 	@scripts/deps.sh packages.txt
@@ -68,6 +69,9 @@ demo-linux: build linux-guest
 
 bench: build
 	@tests/bench/bench.py $(RELEASE) $(if $(ROW),--row "$(ROW)") $(if $(FULL),--full) --json $(RELEASE)/bench.json
+
+bench-cost: build
+	@tests/bench/cost.py $(RELEASE) --plots docs/plots --json $(RELEASE)/cost.json
 
 lint: deps
 	@scripts/lint.sh

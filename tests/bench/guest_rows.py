@@ -4,6 +4,7 @@ import pathlib
 import re
 import signal
 import subprocess
+import time
 
 from measuring import Contestant, Failed, Row, Sample, run
 
@@ -35,6 +36,9 @@ class GuestRows:
     def to_debug_exit(self, command, count=1):
         return lambda: self.runner.seconds(*([command()] * count), expect=DEBUG_EXIT, scale=1000)
 
+    def to_exit_of(self, commands):
+        return lambda: self.runner.seconds(*commands, expect=DEBUG_EXIT, scale=1000)
+
     # ---- start ----
     def start_rows(self):
         limit = Contestant("limit", lambda: self.runner.seconds([self.limits, "kvm"], scale=1000))
@@ -54,32 +58,94 @@ class GuestRows:
             Contestant("limit", lambda: self.runner.seconds(*[[self.limits, "kvm"]] * 16, scale=1000))])
 
     # ---- memory ----
-    def memory_beyond_guest(self, command, ready, guest_bytes):
-        """PSS of the process less the guest RAM that it has touched, in MiB, when its console shows `ready`."""
+    def memory_beyond_guest(self, commands, ready, guest_bytes):
+        """PSS of the processes less the guest RAM that they have touched, in MiB each, when all consoles show `ready`."""
+        processes = []
+        try:
+            for command in commands:
+                processes.append(subprocess.Popen(list(map(str, command)), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                                  stderr=subprocess.STDOUT))
+            for process in processes:
+                if not any(ready in line for line in process.stdout):
+                    raise Failed(f"{process.args}: ended before its guest was ready")
+            total = sum(self.pss_beyond(process.pid, guest_bytes) for process in processes)
+            return Sample(total / len(processes) / 1024)
+        finally:
+            for process in processes:
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+                process.stdout.close()
+
+    @staticmethod
+    def pss_beyond(pid, guest_bytes):
+        """KiB. Mappings of half the guest's RAM and more are its RAM."""
+        beyond = size = 0
+        for line in pathlib.Path(f"/proc/{pid}/smaps").read_text().splitlines():
+            if match := re.match(r"([0-9a-f]+)-([0-9a-f]+) ", line):
+                size = int(match[2], 16) - int(match[1], 16)
+            elif match := re.match(r"Pss:\s+(\d+) kB", line):
+                beyond += int(match[1]) if size < guest_bytes // 2 else 0
+        return beyond
+
+    def memory_rows(self):
+        words = ["-m", "128", "-serial", "stdio", "-kernel", self.elf, "-append", "test=idle"]
+        yield Row("memory-beyond-guest", "MiB", None, [
+            Contestant("calf", lambda: self.memory_beyond_guest([[self.calf, *words]], b"idle", 128 << 20)),
+            Contestant("QEMU microvm", lambda: self.memory_beyond_guest(
+                [[*self.qemu, "-M", "microvm", *words]], b"idle", 128 << 20))])
+
+        def of_eight(program, *machine):
+            overlays = self.overlays(8)
+            return self.memory_beyond_guest([[*program, *machine, *words, *self.disk(overlay)] for overlay in overlays],
+                                            b"idle", 128 << 20)
+        yield Row("memory-of-8-on-one-base", "MiB each", None, [
+            Contestant("calf", lambda: of_eight([self.calf])),
+            Contestant("QEMU", lambda: of_eight(self.qemu, "-M", "q35"))])
+
+    def overlays(self, count):
+        return [self.files.overlay(f"guest{i}.qcow2", self.files.full()) for i in range(count)]
+
+    # ---- many on one base, and the end ----
+    def base_row(self):
+        """Eight guests at once read 80 MiB each of one base, through overlays of their own; until the last is gone. The CPU
+        column over the number of cores is the least that it can take."""
+        words = ["-m", "128", "-serial", "null", "-device", "isa-debug-exit,iobase=0xf4,iosize=0x04", "-kernel", self.elf,
+                 "-append", "test=bench op=read depth=32 count=20000 start=0 range=192M end=debug-exit"]
+        overlays = []
+
+        def prepare():
+            overlays[:] = self.overlays(8)
+
+        def all_of(*program):
+            return lambda: self.runner.seconds(*[[*program, *words, *self.disk(overlay)] for overlay in overlays],
+                                               expect=DEBUG_EXIT)
+        yield Row("8-guests-on-one-base", "s", None, [
+            Contestant("calf", all_of(self.calf), prepare),
+            Contestant("QEMU", all_of(*self.qemu, "-M", "q35"), prepare)])
+
+    def end_of(self, command):
+        """From the guest's last line, right before it ends the machine, to the end of the process."""
         process = subprocess.Popen(list(map(str, command)), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                    stderr=subprocess.STDOUT)
-        try:
-            if not any(ready in line for line in process.stdout):
-                raise Failed(f"{command}: ended before its guest was ready")
-            total = touched = size = 0
-            for line in pathlib.Path(f"/proc/{process.pid}/smaps").read_text().splitlines():
-                if match := re.match(r"([0-9a-f]+)-([0-9a-f]+) ", line):
-                    size = int(match[2], 16) - int(match[1], 16)
-                elif match := re.match(r"Pss:\s+(\d+) kB", line):
-                    total += int(match[1])
-                    touched += int(match[1]) if size >= guest_bytes // 2 else 0
-            return Sample((total - touched) / 1024)
-        finally:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            process.stdout.close()
+        with process.stdout:
+            if not any(b"CALF-GUEST: done" in line for line in process.stdout):
+                process.wait()
+                raise Failed(f"{command}: ended before its guest was done")
+            start = time.monotonic()
+            process.stdout.read()
+        process.wait()
+        return Sample((time.monotonic() - start) * 1000)
 
-    def memory_row(self):
-        words = ["-m", "128", "-serial", "stdio", "-kernel", self.elf, "-append", "test=idle"]
-        return Row("memory-beyond-guest", "MiB", None, [
-            Contestant("calf", lambda: self.memory_beyond_guest([self.calf, *words], b"idle", 128 << 20)),
-            Contestant("QEMU microvm", lambda: self.memory_beyond_guest(
-                [*self.qemu, "-M", "microvm", *words], b"idle", 128 << 20))])
+    def end_row(self):
+        words = ["-m", "128", "-serial", "stdio", "-device", "isa-debug-exit,iobase=0xf4,iosize=0x04", "-kernel", self.elf,
+                 "-append", "test=bench op=write count=64 start=0 range=16M end=debug-exit"]
+        overlays = []
+
+        def prepare():
+            overlays[:] = self.overlays(1)
+        yield Row("power-off-to-gone", "ms", None, [
+            Contestant("calf", lambda: self.end_of([self.calf, *words, *self.disk(overlays[0])]), prepare),
+            Contestant("QEMU", lambda: self.end_of([*self.qemu, "-M", "q35", *words, *self.disk(overlays[0])]), prepare)])
 
     # ---- disk ----
     def guest_requests(self, command, count):
@@ -121,7 +187,9 @@ class GuestRows:
 
     def rows(self):
         yield from self.start_rows()
-        yield self.memory_row()
+        yield from self.memory_rows()
+        yield from self.base_row()
+        yield from self.end_row()
         yield self.disk_row(1, "writeback", 1.5)
         yield self.disk_row(32, "writeback", 1.5)
         yield self.disk_row(1, "none", 1.5)
