@@ -211,7 +211,7 @@ TEST_F(CopyTest, CompressesWholeClusters) {
   CopyOptions options;
   options.target_is_zero = true;
   unsigned compressed = 0;
-  options.write_compressed = [&](uint64_t offset, IoSlice from) -> Async<> {
+  options.write_compressed = [&](uint64_t offset, IoSlice from) {
     ++compressed;
     EXPECT_EQ(offset % 65536, 0);
     EXPECT_TRUE(from.size() == 65536 || offset + from.size() == kSize);
