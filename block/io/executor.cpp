@@ -80,6 +80,8 @@ void Executor::turn() {
   // What ran may have ended what the caller of the loop waits for: only an idle round may block.
   bool ran = run_posted();
   ran |= run_ready();
+  for (IdlePoller* poller : pollers_)
+    ran |= poller->end_turn();
   if (ran || !ready_.empty()) {
     engine_->wait(false, ready_);
   } else {
@@ -92,7 +94,8 @@ void Executor::idle() {
   if (window_.now() > IdleWindow::Duration::zero()) {
     engine_->wait(false, ready_);  // what is queued must be on its way first
     // That may have met a wake(): it is told once only, so nobody may sleep over it.
-    if (!ready_.empty() || has_posted() || look_around()) return;
+    if (!ready_.empty() || has_posted()) return;
+    if (look_around()) return engine_->wait(false, ready_);
   }
   auto begin = std::chrono::steady_clock::now();
   engine_->wait(true, ready_);
@@ -102,14 +105,17 @@ void Executor::idle() {
 bool Executor::look_around() {
   for (IdlePoller* poller : pollers_)
     poller->start_looking();
-  auto end = std::chrono::steady_clock::now() + window_.now();
+  const auto begin = std::chrono::steady_clock::now();
+  auto now = begin;
   bool found = false;
   do {
     for (IdlePoller* poller : pollers_)
       found |= poller->look();
     found |= engine_->has_finished();
     __builtin_ia32_pause();
-  } while (!found && std::chrono::steady_clock::now() < end);
+    now = std::chrono::steady_clock::now();
+  } while (!found && now < begin + window_.now());
+  if (!found) window_.looked(now - begin);
   for (IdlePoller* poller : pollers_)
     found |= poller->stop_looking();
   return found;

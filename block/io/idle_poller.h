@@ -7,6 +7,7 @@
 // A request that comes meanwhile costs neither the guest a doorbell nor the host a context switch.
 // The window adapts (IdleWindow): it grows while sleeps turn out short, so that looking would have
 // met what came, and shrinks to nothing when they turn out long: an idle machine's thread sleeps.
+// So does one that others would like to have the processor of.
 #pragma once
 
 #include <algorithm>
@@ -23,17 +24,24 @@ class IdlePoller {
   virtual bool look() = 0;
   // True if something had come that no doorbell will tell of; it was started.
   virtual bool stop_looking() = 0;
+  // All coroutines that were ready have run, and what they queued is not submitted yet: what ended
+  // can be told of together. True if there is more to do than that, after the submission.
+  virtual bool end_turn() = 0;
 };
 
 class IdleWindow {
  public:
   using Duration = std::chrono::nanoseconds;
-  // Longer than a request of depth one takes from answer to next request, shorter than a time slice
-  // by far.
-  static constexpr Duration kLongest = std::chrono::microseconds(32);
+  // Longer than a guest takes from an answer to its next request where KVM emulates its kernel (30
+  // to 100 us; 5 us with hardware virtualisation), shorter than a time slice by far.
+  static constexpr Duration kLongest = std::chrono::microseconds(128);
   static constexpr Duration kShortest = std::chrono::microseconds(4);
 
   Duration now() const { return window_; }
+  // Looking took `looked`. Much longer than it was to take: somebody else had the processor.
+  void looked(Duration looked) {
+    if (looked > window_ + 2 * kLongest) window_ = Duration::zero();
+  }
   // The executor slept for `slept` after it had looked in vain.
   void slept(Duration slept) {
     if (slept <= kLongest) {

@@ -7,7 +7,6 @@
 namespace calf::virtio {
 
 Task<void> QueueRunner::run() {
-  executor_->spawn(publish_batches());
   executor_->add_poller(*this);
   while (!stopping_) {
     walk();
@@ -17,13 +16,12 @@ Task<void> QueueRunner::run() {
     if (polled < 0) break_queue("its kicks cannot be waited for");
     take_kicks();
   }
-  executor_->remove_poller(*this);
   // The kicks of a broken queue wake nobody.
   if (!stopping_) co_await stopped_.wait();
-  // The publisher ends after the last finish(), and only its end wakes us. (The usual `while` in
-  // place of this `if` crashes clang 14.)
-  publish_.wake_all();
-  if (!publisher_done_) co_await publisher_end_.wait();
+  // Only the last finish() wakes us. (The usual `while` in place of this `if` crashes clang 14.)
+  if (in_flight_ != 0) co_await drained_.wait();
+  publish();
+  executor_->remove_poller(*this);
 }
 
 void QueueRunner::stop() {
@@ -56,18 +54,17 @@ bool QueueRunner::stop_looking() {
 
 bool QueueRunner::walk() {
   if (broken_ || full_ || stopping_) return false;
+  more_ = false;
   bool taken = false;
-  // A driver that refills the ring as fast as it is emptied must not keep the executor here.
-  unsigned budget = queue_.size();
   do {
     if (!looking_) queue_.suppress_kicks();
     for (;;) {
-      if (budget-- == 0) {
-        kick_self();
+      if (taken_in_turn_ == kPart) {
+        more_ = true;
         return true;
       }
       if (in_flight_ == queue_.size()) {
-        full_ = true;  // finish() starts the next walk
+        full_ = true;  // finish() makes room
         return taken;
       }
       Result<std::optional<Chain>> popped = queue_.pop();
@@ -77,12 +74,22 @@ bool QueueRunner::walk() {
       }
       if (!popped->has_value()) break;
       ++in_flight_;
+      ++taken_in_turn_;
       taken = true;
       consumer_->take(*this, std::move(**popped));
       if (broken_) return true;
     }
   } while (!looking_ && queue_.allow_kicks());
   return taken;
+}
+
+bool QueueRunner::end_turn() {
+  publish();
+  const bool go_on = more_ && !broken_ && !stopping_;
+  // What this turn took is submitted first.
+  if (go_on && taken_in_turn_ == 0) walk();
+  taken_in_turn_ = 0;
+  return go_on;
 }
 
 void QueueRunner::break_queue(std::string_view why) {
@@ -94,14 +101,12 @@ void QueueRunner::finish(uint16_t head, uint32_t written) {
   assert(in_flight_ > 0);
   --in_flight_;
   queue_.push(head, written);
-  if (!dirty_) {
-    dirty_ = true;
-    publish_.wake_all();
-  }
+  dirty_ = true;
   if (full_) {
     full_ = false;
-    kick_self();
+    more_ = true;
   }
+  if (stopping_ && in_flight_ == 0) drained_.wake_all();
 }
 
 void QueueRunner::fail(uint16_t head, std::string_view why) {
@@ -109,19 +114,10 @@ void QueueRunner::fail(uint16_t head, std::string_view why) {
   if (!broken_) break_queue(why);
 }
 
-Task<void> QueueRunner::publish_batches() {
-  for (;;) {
-    if (dirty_) {
-      dirty_ = false;
-      if (queue_.publish()) notifier_->used_buffers(queue_.index());
-    } else if (stopping_ && in_flight_ == 0) {
-      break;
-    } else {
-      co_await publish_.wait();
-    }
-  }
-  publisher_done_ = true;
-  publisher_end_.wake_all();
+void QueueRunner::publish() {
+  if (!dirty_) return;
+  dirty_ = false;
+  if (queue_.publish()) notifier_->used_buffers(queue_.index());
 }
 
 }  // namespace calf::virtio

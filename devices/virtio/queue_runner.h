@@ -5,8 +5,9 @@
 //                       (kicks suppressed)                                       |
 //     interrupt   <--  one index update and one decision per batch  <------------+
 //
-// A batch is what ends in one round of the executor: finish() writes the used element, and the
-// publisher, a coroutine that runs after what is ready now, makes them visible together.
+// A batch is what ends in one turn of the executor: finish() writes the used elements, the end of
+// the turn makes them visible together. So that a driver can go on with the first answers while the
+// last requests are on their way, one turn takes kPart chains at most.
 //
 // While the executor has nothing to do it looks at the ring for a moment before it sleeps
 // (idle_poller.h); kicks are off meanwhile.
@@ -43,8 +44,7 @@ class QueueRunner final : private IdlePoller {
         notifier_(&notifier),
         consumer_(&consumer),
         stopped_(executor),
-        publisher_end_(executor),
-        publish_(executor) {}
+        drained_(executor) {}
 
   // Works until stop() was called and everything in flight has ended.
   Task<void> run();
@@ -59,15 +59,20 @@ class QueueRunner final : private IdlePoller {
   unsigned in_flight() const { return in_flight_; }
 
  private:
+  // A third of a usual depth of 32: the driver has the first answers while the rest is read, for
+  // less than a tenth of a system call a request.
+  static constexpr unsigned kPart = 12;
+
   // True if there was anything to take.
   bool walk();
+  bool end_turn() override;
+  void publish();
   void start_looking() override;
   bool look() override { return walk(); }
   bool stop_looking() override;
   void break_queue(std::string_view why);
   void take_kicks();
   void kick_self();
-  Task<void> publish_batches();
 
   Executor* executor_;
   Queue queue_;
@@ -79,11 +84,11 @@ class QueueRunner final : private IdlePoller {
   bool broken_ = false;
   bool full_ = false;     // the walk stopped because the ring's worth of chains is in flight
   bool looking_ = false;  // by turns of the executor: no kick is asked for
-  bool dirty_ = false;    // used elements wait for the publisher
-  bool publisher_done_ = false;
-  WaitQueue stopped_;        // run() waits here, for stop(), when the queue is broken
-  WaitQueue publisher_end_;  // run() waits here
-  WaitQueue publish_;        // the publisher waits here
+  bool dirty_ = false;    // used elements wait for publish()
+  bool more_ = false;     // the ring is to be looked at again, with or without a kick
+  unsigned taken_in_turn_ = 0;
+  WaitQueue stopped_;  // run() waits here, for stop(), when the queue is broken
+  WaitQueue drained_;  // run() waits here, for the last finish()
 };
 
 }  // namespace calf::virtio

@@ -175,8 +175,14 @@ class CountingPoller final : public IdlePoller {
     looking_ = false;
     return false;
   }
+  bool end_turn() override {
+    EXPECT_FALSE(looking_);
+    ++turns_;
+    return turns_ % 5 == 0;
+  }
   bool looking_ = false;
   uint64_t looks_ = 0;
+  uint64_t turns_ = 0;
 };
 
 Task<void> sleep_often(Executor& executor, unsigned times) {
@@ -193,6 +199,7 @@ TEST_P(ExecutorTest, PollersLookBetweenStartAndStopOnly) {
   executor_->run(sleep_often(*executor_, 200));
   EXPECT_FALSE(poller.looking_);
   executor_->remove_poller(poller);
+  EXPECT_GE(poller.turns_, 200u);
   uint64_t looks = poller.looks_;
   executor_->run(sleep_often(*executor_, 20));
   EXPECT_EQ(poller.looks_, looks);
@@ -204,6 +211,7 @@ class BlindPoller final : public IdlePoller {
   void start_looking() override {}
   bool look() override { return false; }
   bool stop_looking() override { return false; }
+  bool end_turn() override { return false; }
 };
 
 Task<void> nothing() {
@@ -230,14 +238,26 @@ TEST(IdleWindow, GrowsByShortSleepsAndEndsByLongOnes) {
   using std::chrono::microseconds;
   IdleWindow window;
   EXPECT_EQ(window.now(), microseconds(0));
-  for (unsigned expected : {4u, 8u, 16u, 32u, 32u}) {
+  for (unsigned expected : {4u, 8u, 16u, 32u, 64u, 128u, 128u}) {
     window.slept(microseconds(10));
     EXPECT_EQ(window.now(), microseconds(expected));
   }
-  for (unsigned expected : {16u, 8u, 4u, 0u, 0u}) {
+  for (unsigned expected : {64u, 32u, 16u, 8u, 4u, 0u, 0u}) {
     window.slept(microseconds(1000));
     EXPECT_EQ(window.now(), microseconds(expected));
   }
+}
+
+TEST(IdleWindow, EndsWhenOthersWantTheProcessor) {
+  using std::chrono::microseconds;
+  IdleWindow window;
+  for (int i = 0; i < 10; ++i)
+    window.slept(microseconds(10));
+  window.looked(window.now() + microseconds(20));
+  EXPECT_EQ(window.now(), IdleWindow::kLongest);
+  // A time slice of somebody else went by.
+  window.looked(microseconds(3000));
+  EXPECT_EQ(window.now(), microseconds(0));
 }
 
 }  // namespace

@@ -58,6 +58,23 @@ TEST_F(BlkQueuesTest, ABatchCostsOneInterrupt) {
   }
 }
 
+TEST_F(BlkQueuesTest, TheFirstAnswersDoNotWaitForTheLastRequests) {
+  make_disk();
+  start(kAllBlkFeatures, 1, 256);
+  for (int i = 0; i < 64; ++i) {
+    Request r = allocate_request(BlkType::kRead, 0, 512);
+    ASSERT_TRUE(add(r, true));
+  }
+  queues[0].enable_interrupts();
+  const int before = msi.total();
+  publish_and_kick();
+  for (int i = 0; i < 64; ++i)
+    ASSERT_TRUE(next_used());
+  thread.settle();
+  // One interrupt for each part of the ring.
+  EXPECT_EQ(msi.total() - before, 6);
+}
+
 TEST_F(BlkQueuesTest, RingsStayFullThroughWrapAround) {
   // More than 65536 requests through a small ring: both indices wrap, with event index on.
   make_disk();
