@@ -1,5 +1,7 @@
 #include "block/qcow2/copied_flags.h"
 
+#include <unordered_set>
+
 namespace calf::qcow2 {
 namespace {
 
@@ -85,12 +87,15 @@ Async<> check_copied_flags(Image::State& state, const References& references, bo
   FlagCheck check{state, references, repair, result, sink, state.geometry(), deadline};
   const bool read_tables = check.g.external_data || flags_disagree(references);
   L1Table& l1 = state.parts->mapping.l1();
+  // A table that many entries point to is looked at once: four million of them can do so.
+  std::unordered_set<uint64_t> looked_at;
   for (uint64_t i = 0; i < l1.size(); ++i) {
     CO_TRY_VOID(check.deadline.check_often());
     const L1Entry entry = l1.get(i);
     if (entry.offset == 0 || !check.g.is_cluster_aligned(entry.offset)) continue;
     CO_TRY_VOID(co_await check_l1_entry(check, i));
-    if (read_tables) CO_TRY_VOID(co_await check_l2(check, entry.offset));
+    if (!read_tables || !looked_at.insert(entry.offset).second) continue;
+    CO_TRY_VOID(co_await check_l2(check, entry.offset));
   }
   if (repair) {
     CO_TRY_VOID(

@@ -310,9 +310,9 @@ TEST_F(HostileCheck, ADeadlineThatIsOverEndsTheCheckOfASoundImage) {
   EXPECT_TRUE(messages.empty());
 }
 
-// Every entry of the largest L1 table names one L2 table, whose flags are wrong: it is read
-// millions of times, some minutes long.
-TEST_F(HostileCheck, OneTableUnderAllL1EntriesIsLeftWhenTheTimeIsOver) {
+// Every entry of the largest L1 table names one L2 table, whose flags are wrong. To read it for each
+// would take minutes.
+TEST_F(HostileCheck, OneTableUnderAllL1EntriesIsReadOnce) {
   constexpr uint64_t kEntries = format::kMaxL1Bytes / 8;
   constexpr uint64_t kBigL1 = 64 * kCluster;
   auto disk = make_filled(64);
@@ -329,10 +329,9 @@ TEST_F(HostileCheck, OneTableUnderAllL1EntriesIsLeftWhenTheTimeIsOver) {
   ASSERT_OK(image);
   const FindingSink sink = [](std::string_view) {};
   const auto start = Deadline::Clock::now();
-  Deadline deadline = Deadline::after(std::chrono::milliseconds(200));
-  auto checked = run(qcow2::check(**image, Repair::kNone, sink, deadline));
-  ASSERT_FALSE(checked.ok());
-  EXPECT_EQ(checked.error().kind(), ErrorKind::kCancelled) << checked.error().message();
+  auto checked = run(qcow2::check(**image, Repair::kNone, sink));
+  ASSERT_OK(checked);
+  EXPECT_GT(checked->corruptions, kEntries);
   EXPECT_LT(Deadline::Clock::now() - start, std::chrono::seconds(20));
   EXPECT_OK(close(**image));
 }
