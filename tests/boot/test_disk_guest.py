@@ -209,7 +209,7 @@ class CommandLine(GuestTest):
         run(Build.img(), "create", "-q", "-f", "qcow2", base, "16M")
         orphan = self.overlay("orphan.qcow2", base)
         base.unlink()
-        self.assertIn(f"calf-img rebase -u -b NEW_PLACE -F FORMAT {orphan}", self.refused(orphan))
+        self.assertIn(f"calf-img rebase -u -b NEW_PLACE -F FORMAT '{orphan}'", self.refused(orphan))
         self.assertIn("did you mean", self.refused("-kernal", "x"))
         empty = self.folder / "empty.raw"
         empty.write_bytes(bytes(1 << 20))
