@@ -191,7 +191,9 @@ Async<> FileNode::transfer(bool is_write, uint64_t offset, IoSlice data, int rw_
       n = co_await executor_.writev(fd_.get(), vectors, count, position, rw_flags);
       holes_.forget();
     } else {
-      bool aside = !is_direct() && rest.size() >= kLargeCopy;
+      const bool large = !is_direct() && rest.size() >= kLargeCopy;
+      // Every other one, so that this thread and the other copy side by side.
+      const bool aside = large && std::exchange(next_aside_, !next_aside_);
       n = co_await executor_.readv(fd_.get(), vectors, count, position, aside);
     }
     if (n == -EINTR || n == -EAGAIN) {

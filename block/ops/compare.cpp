@@ -91,18 +91,25 @@ Async<Comparer::Part> Comparer::next_part(uint64_t offset, CompareResult* result
 
 Async<> Comparer::read(unsigned image, ByteRange range, std::span<uint8_t> buffer) {
   FlatIo io(buffer);
-  Result<void> r = co_await nodes_[image]->read(range.offset, io.slice());
-  if (!r.ok()) *failure_ = {image, range.offset, false};
-  co_return r;
+  co_return co_await nodes_[image]->read(range.offset, io.slice());
 }
 
 Async<std::optional<uint64_t>> Comparer::compare_part(Part part) {
   const auto length = static_cast<size_t>(part.range.length);
   std::vector<BufferPool::Lease> bytes;
+  std::vector<unsigned> images;
+  std::vector<Async<>> reads;
   for (unsigned i : {0U, 1U}) {
     if (!part.read[i]) continue;
     bytes.push_back(buffers_.take(length));
-    CO_TRY_VOID(co_await read(i, part.range, bytes.back().span()));
+    images.push_back(i);
+    reads.push_back(read(i, part.range, bytes.back().span()));
+  }
+  auto done = co_await when_all(executor_, std::move(reads));
+  for (size_t i = 0; i < done.size(); ++i) {
+    if (done[i].ok()) continue;
+    *failure_ = {images[i], part.range.offset, false};
+    co_return std::move(done[i].error());
   }
   std::optional<uint64_t> where;
   if (bytes.size() == 2) {
