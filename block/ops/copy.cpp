@@ -25,7 +25,8 @@ uint64_t unit_of(const Node& target, const CopyOptions& options) {
   return cluster != 0 ? cluster : hole_of(options);
 }
 
-// Progress goes in steps that do not depend on how small the parts are.
+// Progress is told of at the end of each extent, and inside of long ones in steps that do not depend
+// on how small the parts are.
 constexpr uint64_t kReportEvery = uint64_t{1} << 20;
 
 class Copier {
@@ -57,7 +58,8 @@ class Copier {
   void done(CopyAction action, uint64_t bytes) {
     if (!counts(action)) return;
     done_ += bytes;
-    if (done_ - reported_ < kReportEvery && done_ < total_) return;
+    const bool may_go_on = bytes >= kMaxPart && done_ < total_;
+    if (may_go_on && done_ - reported_ < kReportEvery) return;
     reported_ = done_;
     control_.report(done_, total_);
   }
