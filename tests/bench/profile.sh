@@ -1,0 +1,59 @@
+#!/usr/bin/env bash
+# Where the time of some rows goes: the functions that take most of it, by thread, one file a row.
+# usage: profile.sh BUILD WORK OUT [ROWS]    WORK: the folder that bench.py --work filled; ROWS: names, with * and ?
+set -euo pipefail
+build=$(realpath "${1:?usage: profile.sh BUILD WORK OUT [ROWS]}")
+work=$(realpath "${2:?usage: profile.sh BUILD WORK OUT [ROWS]}")
+out=$(realpath "${3:?usage: profile.sh BUILD WORK OUT [ROWS]}")
+only=${4:-*}
+command -v perf > /dev/null || { echo "SKIPPED: perf is not installed (linux-perf): no profiles" >&2; exit 0; }
+img=$build/bin/calf-img
+step=$((261 * 4096 * 17))
+data=$(mktemp)
+trap 'rm -f "$data"' EXIT
+cd "$work"
+
+profile() {
+  local row=$1
+  shift
+  # shellcheck disable=SC2053
+  [[ $row == $only ]] || return 0
+  perf record -q -e cpu-clock -F 2000 -o "$data" "$@" > /dev/null 2>&1 || true
+  {
+    echo "# $row"
+    perf report -i "$data" --no-children --sort comm,dso,symbol --stdio 2> /dev/null |
+      grep -v '^#' | sed 's/iou-wrk-[0-9]*/iou-wrk/; s/ *- *- *$//; s/[ ]*$//' | grep -v '^$' | cut -c1-160 | awk 'NR <= 15'
+  } > "$out/$row.txt"
+}
+
+fresh() {
+  rm -f profiled.qcow2
+  "$img" create -q -f qcow2 "$@" profiled.qcow2 4G
+}
+
+writes=(bench -c 4000 -S "$step" -f qcow2 -w profiled.qcow2)
+profile direct-read "$img" bench -c 60000 -d 32 -S "$step" -t none -f qcow2 full.qcow2
+profile cached-read-overlay "$img" bench -c 200000 -d 32 -S "$step" -t writeback -f qcow2 chain1.qcow2
+fresh -b full.qcow2 -F qcow2
+profile allocating-write "$img" "${writes[@]}" -d 32 -t none
+fresh -b full.qcow2 -F qcow2
+profile allocating-write-depth-1 "$img" "${writes[@]}" -d 1 -t none
+fresh -b full.qcow2 -F qcow2
+profile allocating-write-cached "$img" "${writes[@]}" -d 32 -t writeback
+fresh -b full.qcow2 -F qcow2 -o extended_l2=on,cluster_size=128k
+profile allocating-write-subclusters "$img" "${writes[@]}" -d 32 -t none
+rm -f profiled.qcow2
+profile create-1-TiB-metadata "$img" create -q -f qcow2 -o preallocation=metadata profiled.qcow2 1T
+rm -f profiled.qcow2
+profile create-overlay "$img" create -q -f qcow2 -b full.qcow2 -F qcow2 profiled.qcow2
+profile compare-full "$img" compare -q -f raw -F qcow2 full.raw full.qcow2
+profile convert-raw-to-qcow2 "$img" convert -f raw -O qcow2 scattered.raw profiled.qcow2
+profile map-json-fragmented "$img" map --output=json -f qcow2 fragmented.qcow2
+if [ -w /dev/kvm ]; then
+  profile start-kernel "$build/bin/calf" -m 128 -serial null -device isa-debug-exit,iobase=0xf4,iosize=0x04 \
+    -kernel "$build/tests/guests/guest.elf" -append test=exit
+  profile guest-read-cached-32 "$build/bin/calf" -m 128 -serial null -device isa-debug-exit,iobase=0xf4,iosize=0x04 \
+    -kernel "$build/tests/guests/guest.elf" -append "test=bench op=read depth=32 count=200000 start=0 range=192M end=debug-exit" \
+    -drive file=full.qcow2,format=qcow2,if=virtio,readonly=on
+fi
+rm -f profiled.qcow2
