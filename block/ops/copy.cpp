@@ -25,8 +25,8 @@ uint64_t unit_of(const Node& target, const CopyOptions& options) {
   return cluster != 0 ? cluster : hole_of(options);
 }
 
-// Progress is told of at the end of each extent, and inside of long ones in steps that do not depend
-// on how small the parts are.
+// Progress is told of at the end of each extent, and inside of long ones in steps that do not
+// depend on how small the parts are.
 constexpr uint64_t kReportEvery = uint64_t{1} << 20;
 
 class Copier {

@@ -310,8 +310,8 @@ TEST_F(HostileCheck, ADeadlineThatIsOverEndsTheCheckOfASoundImage) {
   EXPECT_TRUE(messages.empty());
 }
 
-// Every entry of the largest L1 table names one L2 table, whose flags are wrong. To read it for each
-// would take minutes.
+// Every entry of the largest L1 table names one L2 table, whose flags are wrong. To read it for
+// each would take minutes.
 TEST_F(HostileCheck, OneTableUnderAllL1EntriesIsReadOnce) {
   constexpr uint64_t kEntries = format::kMaxL1Bytes / 8;
   constexpr uint64_t kBigL1 = 64 * kCluster;
