@@ -22,7 +22,8 @@ SnapshotInfo decode(const format::SnapshotEntry& raw, const uint8_t* bytes, uint
                     uint32_t extra_bytes) {
   format::SnapshotExtra extra{};
   const size_t known = std::min<size_t>(extra_bytes, sizeof extra);
-  std::memcpy(&extra, bytes, known);
+  // There may be nothing, and no pointer to it.
+  std::copy_n(bytes, known, reinterpret_cast<uint8_t*>(&extra));
   SnapshotInfo info;
   info.l1_offset = raw.l1_offset;
   info.l1_entries = raw.l1_entries;
