@@ -73,12 +73,48 @@ Result<void> Allocator::check_fresh(Run run, std::string_view what) {
 Async<> Allocator::cover(uint64_t cluster) {
   uint64_t table_index = cluster >> geometry_.refcount_block_bits();
   if (table_index >= refcounts_.table().size()) co_return co_await grow_table(table_index);
+  co_return co_await add_block(table_index, cluster);
+}
+
+// A refcount block for entry `table_index` of the table. `cluster`, its place, is free; this block
+// counts it, or another.
+Async<> Allocator::add_block(uint64_t table_index, uint64_t cluster) {
   Run run{cluster, 1};
   CO_TRY_VOID(check_fresh(run, "refcount block"));
   uint64_t offset = cluster << geometry_.cluster_bits;
   refcounts_.link_new_block(table_index, offset);
   map_.add_table(Area::kRefcountBlock, offset);
   co_return co_await refcounts_.set(cluster, 1);
+}
+
+// Gives every cluster of `run`, which is free, a refcount block. The blocks stand behind the run,
+// so that it stays in one piece however many it takes: where their places have no block either, one
+// is made that counts itself, as in cover(). After a longer table was needed, the run is to be
+// looked for again.
+Async<> Allocator::cover_run(Run run) {
+  const unsigned bits = geometry_.refcount_block_bits();
+  const uint64_t last = (run.first + run.count - 1) >> bits;
+  uint64_t at = run.first + run.count;
+  for (uint64_t index = run.first >> bits; index <= last;) {
+    if (at >> bits >= refcounts_.table().size()) {
+      const uint64_t end = refcounts_.table().size() << bits;
+      co_return co_await grow_table((end + 2 * run.count) >> bits);
+    }
+    if (refcounts_.covered(index << bits)) {
+      ++index;
+      continue;
+    }
+    if (!refcounts_.covered(at)) {
+      CO_TRY_VOID(co_await cover(at));
+    }
+    CO_TRY(uint64_t count, co_await refcounts_.get(at));
+    // The place may have been the one that was missing.
+    if (count == 0 && !refcounts_.covered(index << bits)) {
+      CO_TRY_VOID(co_await add_block(index, at));
+    }
+    ++at;
+  }
+  co_return Result<void>();
 }
 
 // A longer refcount table, behind everything that the old one covers, together with the blocks that
@@ -167,7 +203,13 @@ Async<Allocator::Run> Allocator::take(uint64_t min, uint64_t max, std::string_vi
       covered = align_down(run.first + covered, per_block) + per_block - run.first;
     covered = std::min(covered, run.count);
     if (covered < min) {
-      CO_TRY_VOID(co_await cover(run.first + covered));
+      Result<void> made;
+      if (min == 1) {
+        made = co_await cover(run.first);
+      } else {
+        made = co_await cover_run(run);
+      }
+      CO_TRY_VOID(std::move(made));
       continue;
     }
     run.count = covered;

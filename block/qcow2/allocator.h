@@ -89,6 +89,8 @@ class Allocator {
  private:
   Async<Run> find_run(uint64_t from, uint64_t min, uint64_t max);
   Async<> cover(uint64_t cluster);
+  Async<> cover_run(Run run);
+  Async<> add_block(uint64_t table_index, uint64_t cluster);
   Async<> grow_table(uint64_t table_index);
   // The last word before clusters are used; remembers that they were.
   Result<void> check_fresh(Run run, std::string_view what);

@@ -1,5 +1,7 @@
 #include "block/qcow2/write_back.h"
 
+#include <algorithm>
+#include <cassert>
 #include <unordered_set>
 
 namespace calf::qcow2 {
@@ -164,11 +166,8 @@ Async<> WriteBack::write_stages(Batch& batch) {
     CO_TRY_VOID(co_await file_.flush());
   }
   // 2
-  for (const auto& link : batch.links) {
-    be64 raw = link.value;
-    std::span<const uint8_t> bytes(reinterpret_cast<const uint8_t*>(&raw), sizeof raw);
-    CO_TRY_VOID(co_await file_.write_bytes(refcounts_.table_offset() + link.index * 8, bytes));
-  }
+  std::vector<Refcounts::TableEntryWrite> links = batch.links;
+  CO_TRY_VOID(co_await write_links(std::move(links)));
   CO_TRY_VOID(co_await write_tables(counts));
   CO_TRY_VOID(co_await write_tables(early));
   if (data_ != nullptr) CO_TRY_VOID(co_await data_->flush());
@@ -181,6 +180,32 @@ Async<> WriteBack::write_stages(Batch& batch) {
   for (const L1Table::Write& write : batch.l1)
     CO_TRY_VOID(co_await file_.write_bytes(write.offset, write.bytes));
   co_return co_await file_.flush();
+}
+
+// In rounds: an entry whose block is counted by one that has no entry yet waits for the next. Most
+// blocks count themselves, and there is one round.
+Async<> WriteBack::write_links(std::vector<Refcounts::TableEntryWrite> links) {
+  const Geometry& g = refcounts_.geometry();
+  std::unordered_set<uint64_t> missing;
+  for (const auto& link : links)
+    missing.insert(link.index);
+  while (!links.empty()) {
+    const auto waiting = std::partition(links.begin(), links.end(), [&](const auto& link) {
+      const uint64_t counted_by = g.cluster_index(link.value) >> g.refcount_block_bits();
+      return counted_by == link.index || !missing.contains(counted_by);
+    });
+    // Blocks that count each other in a circle are never made (Allocator::cover_run).
+    assert(waiting != links.begin());
+    for (auto link = links.begin(); link != waiting; ++link) {
+      be64 raw = link->value;
+      std::span<const uint8_t> bytes(reinterpret_cast<const uint8_t*>(&raw), sizeof raw);
+      CO_TRY_VOID(co_await file_.write_bytes(refcounts_.table_offset() + link->index * 8, bytes));
+      missing.erase(link->index);
+    }
+    links.erase(links.begin(), waiting);
+    if (!links.empty()) CO_TRY_VOID(co_await file_.flush());
+  }
+  co_return Result<void>();
 }
 
 // Neighbours go in one write.

@@ -8,7 +8,8 @@
 //      ══ sync   A refcount table entry that reaches the disk before its block would turn whatever
 //                the block's cluster held into refcounts: used clusters would count as free.
 //   2  refcount table entries, refcounts (here they only ever grew), new L2 tables; guest data is
-//      in the file already
+//      in the file already. An entry whose block another new block counts waits for that one's
+//      entry and a sync: or a block would be in use that counts as free
 //      ══ sync   An L2 entry before its cluster's refcount: the cluster would be handed out twice.
 //                An L2 entry before the data: the guest would find stale bytes where a flushed
 //                backing cluster was. An L1 entry before the table: garbage as L2 entries.
@@ -64,6 +65,7 @@ class WriteBack {
   Async<> run(bool with_refcounts);
   Async<> write_stages(Batch& batch);
   Result<void> check(const Batch& batch) const;
+  Async<> write_links(std::vector<Refcounts::TableEntryWrite> links);
   Async<> write_tables(const std::vector<const TableWrite*>& writes);
   void restore(Batch& batch);
   bool lazy() const;

@@ -117,6 +117,34 @@ TEST_F(Growth, L1Table) {
   if (!HasFailure()) proof.host_errors();
 }
 
+// The new table, 128 clusters in one piece, takes more of them than a refcount block counts, and
+// they lie where no block is yet.
+TEST_F(Growth, L1TableLongerThanARefcountBlock) {
+  CreateOptions options;
+  options.cluster_size = 512;
+  options.refcount_bits = 64;
+  options.size = 1 << 20;
+  auto disk = make(options);
+  Bytes old = pattern(1, 8 << 10);
+  auto image = open(disk);
+  ASSERT_OK(image);
+  ASSERT_OK(write(**image, 0, old));
+  ASSERT_OK(close(**image));
+  CrashProof proof(*this, disk);
+  proof.operation = proof.on_image(
+      [&](Image& changed) { return run(changed.truncate(256 << 20, block::Preallocation::kOff)); });
+  proof.look = [&](const CrashProof::Disk& after, bool finished) {
+    expect_old_or_new(after, old, 512 << 10, Bytes(512, 0), finished);
+    auto again = open(after, OpenOptions{});
+    ASSERT_OK(again);
+    const uint64_t size = (*again)->size();
+    EXPECT_TRUE(size == 256 << 20 || (!finished && size == 1 << 20)) << size;
+    ASSERT_OK(close(**again));
+  };
+  proof.power_cuts();
+  if (!HasFailure()) proof.host_errors();
+}
+
 // A failed switch of the header gives the new table's clusters back.
 TEST_F(Growth, L1TableLeaksNothingIfTheSwitchFails) {
   CreateOptions options;
