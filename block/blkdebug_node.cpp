@@ -1,10 +1,16 @@
 #include "block/blkdebug_node.h"
 
+#include <algorithm>
+
 namespace calf::block {
 
-BlkdebugNode::BlkdebugNode(std::unique_ptr<Node> below, BlkdebugRules rules, uint32_t alignment)
+BlkdebugNode::BlkdebugNode(Executor& executor, std::unique_ptr<Node> below, BlkdebugRules rules,
+                           uint32_t block)
     : below_(std::move(below)), rules_(std::move(rules)), limits_(below_->limits()) {
-  if (alignment != 0) limits_.request_alignment = alignment;
+  if (block <= 1) return;
+  limits_.write_unit = std::max(limits_.write_unit, block);
+  WholeSectors::Disk& disk = *this;
+  blocks_.emplace(executor, disk, block);
 }
 
 Result<void> BlkdebugNode::judge(BlkdebugIo io, ByteRange range) {
@@ -14,21 +20,46 @@ Result<void> BlkdebugNode::judge(BlkdebugIo io, ByteRange range) {
 }
 
 Async<> BlkdebugNode::read(uint64_t offset, IoSlice to) {
+  return blocks_ ? blocks_->read(offset, to) : read_sectors(offset, to);
+}
+
+Async<> BlkdebugNode::read_sectors(uint64_t offset, IoSlice to) {
   CO_TRY_VOID(judge(BlkdebugIo::kRead, {offset, to.size()}));
   co_return co_await below_->read(offset, to);
 }
 
 Async<> BlkdebugNode::write(uint64_t offset, IoSlice from, WriteFlags flags) {
+  if (!blocks_) co_return co_await write_judged(offset, from, flags);
+  CO_TRY_VOID(co_await blocks_->write(offset, from));
+  if (flags.fua) co_return co_await flush();
+  co_return Result<void>();
+}
+
+Async<> BlkdebugNode::write_sectors(uint64_t offset, IoSlice from) {
+  const WriteFlags flags;
+  return write_judged(offset, from, flags);
+}
+
+Async<> BlkdebugNode::write_judged(uint64_t offset, IoSlice from, WriteFlags flags) {
   CO_TRY_VOID(judge(BlkdebugIo::kWrite, {offset, from.size()}));
   co_return co_await below_->write(offset, from, flags);
 }
 
 Async<> BlkdebugNode::write_zeroes(ByteRange range, ZeroFlags flags) {
+  if (!blocks_) co_return co_await zero_sectors(range, flags);
+  CO_TRY_VOID(co_await blocks_->write_zeroes(range, flags));
+  if (flags.fua) co_return co_await flush();
+  co_return Result<void>();
+}
+
+Async<> BlkdebugNode::zero_sectors(ByteRange range, ZeroFlags flags) {
   CO_TRY_VOID(judge(BlkdebugIo::kWriteZeroes, range));
   co_return co_await below_->write_zeroes(range, flags);
 }
 
 Async<> BlkdebugNode::discard(ByteRange range) {
+  if (blocks_) range = blocks_->whole(range);
+  if (range.empty()) co_return Result<void>();
   CO_TRY_VOID(judge(BlkdebugIo::kDiscard, range));
   co_return co_await below_->discard(range);
 }

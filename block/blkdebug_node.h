@@ -1,18 +1,22 @@
-// BlkdebugNode: passes requests on, or fails them as its rules say (blkdebug_rules.h).
+// BlkdebugNode: passes requests on, or fails them as its rules say (blkdebug_rules.h). It can
+// insist on whole blocks: what comes unaligned is then read, changed and written back.
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "block/blkdebug_rules.h"
 #include "block/node.h"
+#include "block/whole_sectors.h"
 
 namespace calf::block {
 
-class BlkdebugNode final : public Node {
+class BlkdebugNode final : public Node, private WholeSectors::Disk {
  public:
-  // `alignment`: that requests shall keep to, 0 for that of the node below.
-  BlkdebugNode(std::unique_ptr<Node> below, BlkdebugRules rules, uint32_t alignment);
+  // `block`: requests to the node below are multiples of it.
+  BlkdebugNode(Executor& executor, std::unique_ptr<Node> below, BlkdebugRules rules,
+               uint32_t block);
 
   uint64_t size() const override { return below_->size(); }
   const Limits& limits() const override { return limits_; }
@@ -31,10 +35,16 @@ class BlkdebugNode final : public Node {
 
  private:
   Result<void> judge(BlkdebugIo io, ByteRange range);
+  Async<> read_sectors(uint64_t offset, IoSlice to) override;
+  Async<> write_sectors(uint64_t offset, IoSlice from) override;
+  Async<> zero_sectors(ByteRange range, ZeroFlags flags) override;
+  Async<> write_judged(uint64_t offset, IoSlice from, WriteFlags flags);
 
   std::unique_ptr<Node> below_;
   BlkdebugRules rules_;
   Limits limits_;
+  // Nothing if any range will do.
+  std::optional<WholeSectors> blocks_;
 };
 
 }  // namespace calf::block

@@ -12,8 +12,8 @@
 // requests that overlap are ordered by the caller or not at all (each sector then holds one or the
 // other, as on a disk).
 //
-// Lengths and offsets are bytes. A caller keeps requests inside [0, size()) and aligned to
-// limits().request_alignment; nodes that have none handle any byte range.
+// Lengths and offsets are bytes. A caller keeps requests inside [0, size()); any byte range will
+// do, whatever the host wants aligned.
 #pragma once
 
 #include <cstdint>
@@ -29,9 +29,9 @@
 namespace calf::block {
 
 struct Limits {
-  // Offset and length of reads and writes are multiples of this (1 for a node that takes any; never
-  // above 4096).
-  uint32_t request_alignment = 1;
+  // What is written in other than multiples of this costs a read of what lies around it (1: nothing
+  // does; never above 4096).
+  uint32_t write_unit = 1;
   // Memory of requests is best aligned to this (a node bounces what is not).
   uint32_t memory_alignment = 1;
   // The unit in which this layer allocates (cluster size), 0 if it has none.

@@ -5,8 +5,7 @@
 namespace calf::block {
 namespace {
 
-// Nodes may not want more than this of their callers.
-constexpr uint64_t kMaxAlignment = 4096;
+constexpr uint64_t kMaxAlignment = WholeSectors::kMaxSector;
 
 Error cannot_meet(std::string_view name, uint64_t value) {
   return make_error(ErrorKind::kInvalid, "Cannot meet constraints with {} {}", name, value);
@@ -37,12 +36,12 @@ class BlkdebugDriver final : public FilterDriver {
   const char* name() const override { return "blkdebug"; }
   const char* child() const override { return "image"; }
 
-  Result<std::unique_ptr<Node>> open(Executor&, std::unique_ptr<Node>&& below,
+  Result<std::unique_ptr<Node>> open(Executor& executor, std::unique_ptr<Node>&& below,
                                      NodeDescription* description) const override {
     TRY(BlkdebugRules rules, BlkdebugRules::take(description));
     TRY(uint32_t alignment, take_limits(description));
     return std::unique_ptr<Node>(
-        std::make_unique<BlkdebugNode>(std::move(below), std::move(rules), alignment));
+        std::make_unique<BlkdebugNode>(executor, std::move(below), std::move(rules), alignment));
   }
 };
 

@@ -147,10 +147,6 @@ Result<void> ServerConnection::check(const Job& job) const {
     int error = changes(job.command) ? ENOSPC : EINVAL;
     return Error(ErrorKind::kInvalid, error, "the request reaches behind the end of the export");
   }
-  uint32_t alignment = exported_.node->limits().request_alignment;
-  if (!is_aligned(job.range.offset, alignment) || !is_aligned(job.range.length, alignment)) {
-    return Error(ErrorKind::kInvalid, "the request is not aligned");
-  }
   if (job.command == Command::kRead && job.range.length > kMaxPayload) {
     return Error(ErrorKind::kInvalid, "the read is too long");
   }

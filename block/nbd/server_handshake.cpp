@@ -107,8 +107,8 @@ Async<Negotiation::Next> Negotiation::go(Option option, std::vector<uint8_t> dat
 
   InfoBlockSize blocks;
   blocks.type = static_cast<uint16_t>(Info::kBlockSize);
-  blocks.minimum = exported_.node->limits().request_alignment;
-  blocks.preferred = std::max(kPreferredBlock, exported_.node->limits().request_alignment);
+  blocks.minimum = 1;
+  blocks.preferred = std::max(kPreferredBlock, exported_.node->limits().write_unit);
   blocks.maximum = kMaxPayload;
   std::vector<uint8_t> sizes = joined(blocks);
   CO_TRY_VOID(co_await reply(option, ReplyType::kInfo, std::move(sizes)));

@@ -9,8 +9,6 @@ ConcatNode::ConcatNode(const std::vector<block::Node*>& sources) {
   for (block::Node* source : sources) {
     parts_.push_back({source, size_, ChainMap(*source)});
     size_ += source->size();
-    limits_.request_alignment =
-        std::max(limits_.request_alignment, source->limits().request_alignment);
     limits_.memory_alignment =
         std::max(limits_.memory_alignment, source->limits().memory_alignment);
   }

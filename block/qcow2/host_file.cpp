@@ -1,14 +1,11 @@
 #include "block/qcow2/host_file.h"
 
 #include <algorithm>
-#include <cassert>
 
 namespace calf::qcow2 {
 
 HostFile::HostFile(std::unique_ptr<block::Node> node, bool unsafe_no_flush)
-    : node_(std::move(node)), unsafe_no_flush_(unsafe_no_flush), high_water_(node_->size()) {
-  assert(node_->limits().request_alignment == 1);
-}
+    : node_(std::move(node)), unsafe_no_flush_(unsafe_no_flush), high_water_(node_->size()) {}
 
 Async<> HostFile::write(uint64_t offset, IoSlice from) {
   raise_high_water(offset + from.size());

@@ -3,7 +3,6 @@
 // reused while its bytes are on their way.
 #include <algorithm>
 
-#include "block/io/aligned_buffer.h"
 #include "block/qcow2/image_state.h"
 
 namespace calf::qcow2 {
@@ -79,17 +78,7 @@ Async<> read_backing(Image::State& state, uint64_t offset, IoSlice to) {
   if (present == 0) co_return Result<void>();
   const ByteRange range{offset, present};
   block::Node& layer = layer_with(*state.backing, range);
-  uint64_t alignment = layer.limits().request_alignment;
-  if (alignment <= 1 || is_aligned(offset | present, alignment)) {
-    co_return co_await layer.read(offset, to.slice(0, present));
-  }
-  uint64_t begin = align_down(offset, alignment);
-  AlignedBuffer bounce(align_up(offset + present, alignment) - begin);
-  FlatIo io(bounce.span());
-  CO_TRY_VOID(co_await layer.read(begin, io.slice()));
-  to.slice(0, present)
-      .copy_from(std::span<const uint8_t>(bounce.data() + (offset - begin), present));
-  co_return Result<void>();
+  co_return co_await layer.read(offset, to.slice(0, present));
 }
 
 Async<> transfer(Image::State& state, L2Entry entry, ClusterKind kind, uint64_t offset,

@@ -117,11 +117,6 @@ Result<CheckedOptions> check_options(const Context& context, const std::string& 
 
 Async<> write_image(Executor& executor, const std::string& format, const ImagePlace& place,
                     block::Node& file, uint64_t size, const CheckedOptions& checked) {
-  if (file.limits().request_alignment != 1) {
-    co_return make_error(ErrorKind::kUnsupported,
-                         "'{}' takes only requests that are aligned to {} bytes", file.name(),
-                         file.limits().request_alignment);
-  }
   if (format == "raw") co_return co_await create_raw(file, size, checked.raw);
   if (format == "luks") co_return co_await luks::create(executor, file, checked.luks);
   if (!checked.qcow2.data_file) co_return co_await qcow2::create(executor, file, checked.qcow2);

@@ -64,17 +64,12 @@ Result<std::unique_ptr<Blk>> Blk::create(Executor& executor, block::Node& node, 
     return make_error(ErrorKind::kInvalid, "serial={}: at most {} bytes", options.serial,
                       kBlkIdBytes);
   }
-  uint32_t alignment = node.limits().request_alignment;
-  if (options.logical_block_size == 0) {
-    options.logical_block_size = std::max<uint32_t>(kSectorSize, alignment);
+  if (options.logical_block_size == 0) options.logical_block_size = kSectorSize;
+  if (options.physical_block_size == 0) {
+    options.physical_block_size = std::max(options.logical_block_size, node.limits().write_unit);
   }
-  if (options.physical_block_size == 0) options.physical_block_size = options.logical_block_size;
   TRY_VOID(check_block_size("logical_block_size", options.logical_block_size));
   TRY_VOID(check_block_size("physical_block_size", options.physical_block_size));
-  if (options.logical_block_size % alignment != 0) {
-    return make_error(ErrorKind::kInvalid, "logical_block_size={}: '{}' wants a multiple of {}",
-                      options.logical_block_size, node.name(), alignment);
-  }
   if (options.physical_block_size < options.logical_block_size) {
     return make_error(ErrorKind::kInvalid, "physical_block_size={}: less than the logical one",
                       options.physical_block_size);

@@ -5,13 +5,11 @@
 #include <cassert>
 
 #include "block/base/endian.h"
-#include "block/io/aligned_buffer.h"
 #include "firmware/boot/mbr.h"
 
 namespace calf::firmware {
 namespace {
 
-constexpr uint64_t kBounceSize = 64 * 1024;
 constexpr uint32_t kCdSectorSize = 2048;
 
 Drive::Type type_of(DiskKind kind) {
@@ -88,58 +86,21 @@ const Geometry& Drive::geometry() {
 Result<void> Drive::read(ByteRange range, std::span<const iovec> memory) {
   assert(range.end() <= part_.length);
   range.offset += part_.offset;
-  block::Node& node = *disk_->node;
-  uint32_t alignment = node.limits().request_alignment;
-  IoSlice slice(memory);
-  if (is_aligned(range.offset, alignment) && is_aligned(range.length, alignment)) {
-    return disk_->executor->run_blocking(node.read(range.offset, slice));
-  }
-  return transfer_through_buffer(range, slice, Action::kRead);
+  return disk_->executor->run_blocking(disk_->node->read(range.offset, IoSlice(memory)));
 }
 
 Result<void> Drive::write(ByteRange range, std::span<const iovec> memory) {
   assert(range.end() <= part_.length && !read_only_);
   range.offset += part_.offset;
   dirty_ = true;
-  block::Node& node = *disk_->node;
-  uint32_t alignment = node.limits().request_alignment;
-  IoSlice slice(memory);
-  if (is_aligned(range.offset, alignment) && is_aligned(range.length, alignment)) {
-    return disk_->executor->run_blocking(node.write(range.offset, slice, block::WriteFlags{}));
-  }
-  return transfer_through_buffer(range, slice, Action::kWrite);
+  return disk_->executor->run_blocking(
+      disk_->node->write(range.offset, IoSlice(memory), block::WriteFlags{}));
 }
 
 Result<void> Drive::flush() {
   if (!dirty_) return {};
   TRY_VOID(disk_->executor->run_blocking(disk_->node->flush()));
   dirty_ = false;
-  return {};
-}
-
-// `range` in bytes of the node.
-Result<void> Drive::transfer_through_buffer(ByteRange range, IoSlice memory, Action action) {
-  block::Node& node = *disk_->node;
-  uint32_t alignment = node.limits().request_alignment;
-  AlignedBuffer buffer(kBounceSize);
-  for (uint64_t done = 0; done < range.length;) {
-    uint64_t at = range.offset + done;
-    uint64_t start = align_down(at, alignment);
-    uint64_t length = std::min(align_up(range.end(), alignment) - start, kBounceSize);
-    FlatIo io{buffer.span().first(length)};
-    TRY_VOID(disk_->executor->run_blocking(node.read(start, io.slice())));
-    uint64_t skip = at - start;
-    uint64_t n = std::min(length - skip, range.length - done);
-    IoSlice piece = memory.slice(done, n);
-    auto bytes = buffer.span().subspan(skip, n);
-    if (action == Action::kRead) {
-      piece.copy_from(bytes);
-    } else {
-      piece.copy_to(bytes);
-      TRY_VOID(disk_->executor->run_blocking(node.write(start, io.slice(), block::WriteFlags{})));
-    }
-    done += n;
-  }
   return {};
 }
 

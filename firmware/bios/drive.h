@@ -3,9 +3,7 @@
 //     drive 80h  ->  Drive {disk 0, whole}
 //     drive 00h  ->  Drive {CD, from its sector 27, 2880 x 512 bytes}     El Torito emulation
 //
-// Transfers go between the node and guest memory directly, on the node's executor. Where the node
-// wants coarser requests than the guest's sectors (an image opened with O_DIRECT), they go through
-// a buffer.
+// Transfers go between the node and guest memory directly, on the node's executor.
 #pragma once
 
 #include <cstdint>
@@ -60,9 +58,6 @@ class Drive {
   Result<void> flush();
 
  private:
-  enum class Action : uint8_t { kRead, kWrite };
-  Result<void> transfer_through_buffer(ByteRange range, IoSlice memory, Action action);
-
   const BiosDisk* disk_;
   Type type_;
   uint32_t sector_size_;

@@ -194,6 +194,44 @@ TEST_F(GraphTest, LayersWithNothingAreSteppedOverAndTheirEndsAreKept) {
   ASSERT_EQ(read(**node, 0, expected.size()), expected);
 }
 
+// Requests of any range reach a file that takes whole blocks only; none of them spoils a neighbour.
+TEST_F(GraphTest, AnImageStandsOnBlocks) {
+  std::string path = make_qcow2("blocks.qcow2", 1 << 20);
+  OpenSpec s = described(R"(json:{"driver":"qcow2","file":{"driver":"blkdebug","align":4096,)"
+                         R"("image":{"driver":"file","filename":")" +
+                         path + R"("}}})");
+  s.writable = true;
+  std::string expected(1 << 20, '\0');
+  {
+    auto node = open(s);
+    ASSERT_TRUE(node.ok()) << node.error().message();
+    std::vector<std::string> pieces;
+    std::vector<Async<>> writes;
+    std::vector<std::unique_ptr<FlatIo>> memory;
+    for (size_t i = 0; i < 64; ++i) {
+      const size_t at = i * 12345;
+      pieces.push_back(std::string(700 + 100 * i, static_cast<char>('A' + i)));
+      expected.replace(at, pieces.back().size(), pieces.back());
+    }
+    // Neighbours share blocks, and all are on their way at once.
+    for (size_t i = 0; i < pieces.size(); ++i) {
+      memory.push_back(std::make_unique<FlatIo>(std::span<const uint8_t>(
+          reinterpret_cast<const uint8_t*>(pieces[i].data()), pieces[i].size())));
+      writes.push_back((*node)->write(i * 12345, memory.back()->slice(), {}));
+    }
+    auto written = executor_->run(all_succeed(*executor_, std::move(writes)));
+    ASSERT_TRUE(written.ok()) << written.error().message();
+    ASSERT_TRUE(executor_->run((*node)->write_zeroes({100001, 5000}, {})).ok());
+    expected.replace(100001, 5000, 5000, '\0');
+    ASSERT_EQ(read(**node, 0, expected.size()), expected);
+    ASSERT_TRUE(executor_->run((*node)->close()).ok());
+  }
+  auto plain = open(spec(path));
+  ASSERT_TRUE(plain.ok()) << plain.error().message();
+  EXPECT_EQ(read(**plain, 0, expected.size()), expected);
+  ASSERT_TRUE(executor_->run((*plain)->close()).ok());
+}
+
 TEST_F(GraphTest, AFilterStandsOnAWholeChain) {
   folder_.write("base.raw", std::string(1 << 20, 'b'));
   std::string top = make_qcow2("top.qcow2", 1 << 20, "base.raw", "raw");
@@ -204,7 +242,7 @@ TEST_F(GraphTest, AFilterStandsOnAWholeChain) {
   auto node = open(s);
   ASSERT_TRUE(node.ok()) << node.error().message();
   EXPECT_STREQ((*node)->format(), "blkdebug");
-  EXPECT_EQ((*node)->limits().request_alignment, 4096U);
+  EXPECT_EQ((*node)->limits().write_unit, 4096U);
   ASSERT_TRUE(write(**node, 65536, std::string(4096, 't')).ok());
   EXPECT_EQ(read(**node, 65536 - 2, 4), "bbtt");
   // The filter says which layer answers, as the image would.

@@ -152,6 +152,20 @@ refuse 'a relative data file' "$calf" create -q -f qcow2 -o data_file=beside "$p
 refuse 'no server' "$calf" create -q -f qcow2 "nbd+unix:///?socket=$work/none" 1M
 kill "$(cat pid4)"
 
+# ---- an export that takes whole blocks only ----
+truncate -s 6M blocks
+qemu-nbd --fork -t -k "$work/s5" --pid-file=pid5 \
+  --image-opts "driver=blkdebug,align=4096,image.driver=file,image.filename=$work/blocks" || fail 'qemu-nbd'
+blocks="nbd+unix:///?socket=$work/s5"
+nbdinfo "$blocks" | grep -q 'block_size_minimum: 4096' || fail 'the export takes any range'
+check 'qcow2 in blocks' "$calf" convert -f raw -O qcow2 -o cluster_size=512 expected "$blocks"
+check 'writing in blocks' "$calf" bench -w -q -f qcow2 -c 300 -d 8 -s 1536 -S 5120 --pattern=7 "$blocks"
+kill "$(cat pid5)"
+check 'what was written in blocks is clean' qemu-img check -q -f qcow2 blocks
+cp expected expected.7
+qemu-img bench -w -q -f raw -c 300 -d 8 -s 1536 -S 5120 --pattern=7 expected.7 >/dev/null
+check 'what was written in blocks' qemu-img compare -f qcow2 -F raw blocks expected.7
+
 # qemu-nbd tells block states under id 0.
 qemu-nbd --fork -t -k "$work/s3" -f qcow2 -r --pid-file=pid3 image.qcow2 || fail 'qemu-nbd'
 for tool in qemu-img "$calf"; do

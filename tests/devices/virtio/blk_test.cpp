@@ -135,16 +135,15 @@ TEST_F(BlkTest, ReadOnlyDisksTakeNoWrites) {
   EXPECT_EQ(node->writes, 0);
 }
 
-TEST_F(BlkTest, BlocksOfTheNodeSize) {
+TEST_F(BlkTest, TheNodesUnitIsThePhysicalBlock) {
   block::Limits limits;
-  limits.request_alignment = 4096;
+  limits.write_unit = 4096;
   make_disk({}, limits);
   start(kAllBlkFeatures);
-  EXPECT_EQ(guest->read_device(offsetof(BlkConfig, blk_size), 4), 4096u);
+  EXPECT_EQ(guest->read_device(offsetof(BlkConfig, blk_size), 4), 512u);
+  EXPECT_EQ(guest->read_device(offsetof(BlkConfig, physical_block_exp), 1), 3u);
   std::vector<uint8_t> data(512);
-  EXPECT_EQ(run(BlkType::kRead, 0, &data), kIoError);
-  data.resize(4096);
-  EXPECT_EQ(run(BlkType::kRead, 8, &data), kOk);
+  EXPECT_EQ(run(BlkType::kRead, 1, &data), kOk);
 }
 
 TEST_F(BlkTest, WriteThroughByConfiguration) {

@@ -110,23 +110,6 @@ TEST_F(DiskTest, ReadOnlyDisksRefuseWrites) {
   EXPECT_EQ(status(), 0x03);
 }
 
-TEST_F(DiskTest, CoarseNodesAreReachedInTheirUnit) {
-  auto& node = add_disk(std::make_unique<MemoryNode>(kMiB, 4096));
-  mark_sectors(node);
-  start();
-  edd(0x42, 0x80, 5, 200, 0x1000, 0);
-  EXPECT_FALSE(carry());
-  EXPECT_EQ(mark_at(0x10000), 5u);
-  EXPECT_EQ(mark_at(0x10000 + 199 * 512), 204u);
-  memory.set_dword(devices::Gpa{kBuffer}, 0x11223344);
-  edd(0x43, 0x80, 9, 1);
-  EXPECT_FALSE(carry());
-  EXPECT_EQ(node.bytes[9 * 512], 0x44);
-  EXPECT_EQ(node.bytes[8 * 512], 8);
-  EXPECT_EQ(node.bytes[10 * 512], 10);
-  EXPECT_FALSE(node.misaligned);
-}
-
 TEST_F(DiskTest, BuffersMustBeMemory) {
   add_disk(kMiB);
   start();

@@ -74,7 +74,7 @@ TEST_F(HostileTest, EveryVectorAndFunction) {
   EXPECT_TRUE(std::equal(rom.begin(), rom.end(), host_.begin() + 0xF0000))
       << "a service wrote to read-only memory";
   for (auto& node : nodes_)
-    EXPECT_FALSE(node->misaligned);
+    EXPECT_FALSE(node->outside);
 }
 
 TEST_F(HostileTest, RandomCallsOverRandomMemory) {
@@ -89,7 +89,7 @@ TEST_F(HostileTest, RandomCallsOverRandomMemory) {
     trap(kVectors[random_() % std::size(kVectors)], random_() % 4 == 0);
   }
   for (auto& node : nodes_)
-    EXPECT_FALSE(node->misaligned);
+    EXPECT_FALSE(node->outside);
 }
 
 TEST_F(HostileTest, TrapsAnywhere) {

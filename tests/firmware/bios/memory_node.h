@@ -14,9 +14,7 @@ namespace calf::firmware {
 
 class MemoryNode final : public block::Node {
  public:
-  explicit MemoryNode(size_t size, uint32_t request_alignment = 1) : bytes(size) {
-    limits_.request_alignment = request_alignment;
-  }
+  explicit MemoryNode(size_t size) : bytes(size) {}
   explicit MemoryNode(std::vector<uint8_t> content) : bytes(std::move(content)) {}
 
   uint64_t size() const override { return bytes.size() + tail; }
@@ -55,9 +53,9 @@ class MemoryNode final : public block::Node {
 
   static constexpr uint8_t kTailByte = 0x77;
   std::vector<uint8_t> bytes;
-  uint64_t tail = 0;        // bytes behind them that read as kTailByte
-  bool broken = false;      // every request fails
-  bool misaligned = false;  // a request broke request_alignment or the size
+  uint64_t tail = 0;     // bytes behind them that read as kTailByte
+  bool broken = false;   // every request fails
+  bool outside = false;  // a request was not inside the size
   int reads = 0;
   int writes = 0;
   int flushes = 0;
@@ -65,11 +63,9 @@ class MemoryNode final : public block::Node {
  private:
   static Error refused() { return Error(ErrorKind::kIo, "the test says no"); }
   bool check(uint64_t offset, uint64_t length) {
-    bool aligned =
-        offset % limits_.request_alignment == 0 && length % limits_.request_alignment == 0;
-    bool inside = offset <= size() && length <= size() - offset;
-    if (!aligned || !inside) misaligned = true;
-    return aligned && inside && !broken;
+    const bool inside = offset <= size() && length <= size() - offset;
+    if (!inside) outside = true;
+    return inside && !broken;
   }
 
   block::Limits limits_;
