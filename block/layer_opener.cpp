@@ -1,9 +1,5 @@
 #include "block/layer_opener.h"
 
-#include <sys/stat.h>
-
-#include <algorithm>
-
 #include "block/base/log.h"
 #include "block/base_fingerprint.h"
 #include "block/detect_zeroes.h"
@@ -13,45 +9,6 @@
 
 namespace calf::block {
 namespace {
-
-// Nodes between a format and its file.
-constexpr unsigned kMaxStack = 32;
-
-Error unknown_driver(std::string_view name) {
-  return make_error(ErrorKind::kUnsupported, "Unknown driver '{}'", name);
-}
-
-Error too_deep() {
-  return make_error(ErrorKind::kInvalid, "More than {} nodes stand on one file", kMaxStack);
-}
-
-bool is_file_driver(std::string_view name) {
-  return name == "file" || name == "host_device";
-}
-
-Result<void> refuse_rest(const NodeDescription& description, std::string_view driver,
-                         bool is_format) {
-  if (description.empty()) return {};
-  const std::string& key = description.items().front().first;
-  if (is_format) {
-    return make_error(ErrorKind::kInvalid, "Block format '{}' does not support the option '{}'",
-                      driver, key);
-  }
-  return make_error(ErrorKind::kInvalid, "Block protocol '{}' doesn't support the option '{}'",
-                    driver, key);
-}
-
-// The description of the node below a filter.
-Result<NodeDescription> take_filtered(const FilterDriver& filter, NodeDescription* description) {
-  if (!description->has_child(filter.child())) {
-    return make_error(ErrorKind::kInvalid, "A block device must be specified for \"{}\"",
-                      filter.child());
-  }
-  TRY(NodeDescription below, description->take_child(filter.child()));
-  // Nothing is guessed here.
-  if (!below.has("driver")) below.set("driver", "file");
-  return below;
-}
 
 void warn_guessed_raw(const MessageSink& message, const std::string& path) {
   if (!message) return;
@@ -72,22 +29,6 @@ Async<std::string> probe_node(Node& file) {
   co_return std::string(probe_format(head));
 }
 
-Result<void> LayerOpener::note_file(const std::string& path, const FileNode* file) {
-  FileId id;
-  if (file != nullptr) {
-    id = file->id();
-  } else {
-    struct stat st {};
-    if (::stat(path.c_str(), &st) != 0) return {};  // the open will say why
-    id = S_ISBLK(st.st_mode) ? FileId{st.st_rdev, 0} : FileId{st.st_dev, st.st_ino};
-  }
-  if (std::find(files_.begin(), files_.end(), id) != files_.end()) {
-    return make_error(ErrorKind::kCorrupt, "Backing file '{}' creates an infinite loop.", path);
-  }
-  if (file != nullptr) files_.push_back(id);
-  return {};
-}
-
 Async<const FormatDriver*> LayerOpener::choose_driver(Node& file, const std::string& name,
                                                       bool* probed) {
   CO_TRY(std::string guess, co_await probe_node(file));
@@ -104,124 +45,10 @@ Async<const FormatDriver*> LayerOpener::choose_driver(Node& file, const std::str
                          guess);
   }
   *probed = true;
-  if (guess == "raw" && writable_) warn_guessed_raw(spec_.message, name);
+  if (guess == "raw" && access_.writable) warn_guessed_raw(spec_.message, name);
   const FormatDriver* driver = formats_.find(guess);
   if (driver == nullptr) co_return unknown_driver(guess);
   co_return driver;
-}
-
-Async<LayerOpener::Stack> LayerOpener::open_file(NodeDescription* description,
-                                                 Inherited inherited) {
-  std::string driver = description->take_text("driver").value_or("file");
-  std::string path = description->take_text("filename").value_or("");
-  CO_TRY(std::optional<std::string> locking,
-         description->take_choice("locking", {"on", "off", "auto"}));
-  CO_TRY(std::optional<std::string> aio,
-         description->take_choice("aio", {"threads", "native", "io_uring"}));
-  CO_TRY_VOID(description->take_switch("drop-cache"));
-  CO_TRY_VOID(description->take_switch("x-check-cache-dropped"));
-  CO_TRY_VOID(refuse_rest(*description, driver, false));
-  if (locking == "off") locking_ = false;
-
-  // Asked before the open and again after it: the first answer keeps our own lock out of the error.
-  CO_TRY_VOID(note_file(path, nullptr));
-  FileOptions options{
-      .writable = writable_, .cache = inherited.cache, .discard = inherited.discard};
-  CO_TRY(std::unique_ptr<FileNode> file, co_await FileNode::open(executor_, path, options));
-  CO_TRY_VOID(note_file(path, file.get()));
-  if (driver == "host_device" && !file->is_block_device()) {
-    co_return make_error(ErrorKind::kInvalid,
-                         "'host_device' driver requires '{}' to be either a character or block "
-                         "device",
-                         path);
-  }
-  Stack stack;
-  stack.file = file.get();
-  stack.node = std::move(file);
-  co_return stack;
-}
-
-Async<LayerOpener::Stack> LayerOpener::open_inner_format(const FormatDriver& driver,
-                                                         NodeDescription* description,
-                                                         Inherited inherited, unsigned depth) {
-  if (!description->has_child("file")) {
-    co_return Error(ErrorKind::kInvalid, "A block device must be specified for \"file\"");
-  }
-  CO_TRY(NodeDescription below, description->take_child("file"));
-  CO_TRY(Stack stack, co_await open_child(std::move(below), inherited, depth + 1));
-  LockRequest request = driver.lock_request(writable_, Role::kBase);
-  stack.lock.uses |= request.uses;
-  stack.lock.refuses |= request.refuses;
-  CO_TRY(OpenedFormat opened,
-         co_await open_format(driver, std::move(stack.node), description, inherited, false, ""));
-  if (opened.backing) {
-    Result<void> ignored = co_await opened.node->close();
-    co_return make_error(ErrorKind::kUnsupported,
-                         "An image with a backing file cannot be the file of another image");
-  }
-  stack.node = std::move(opened.node);
-  co_return stack;
-}
-
-Async<LayerOpener::Stack> LayerOpener::open_child(NodeDescription description, Inherited inherited,
-                                                  unsigned depth) {
-  if (depth > kMaxStack) co_return too_deep();
-  CO_TRY(GenericOptions generic, GenericOptions::take(&description, inherited));
-  if (generic.read_only.value_or(false) && writable_) {
-    co_return Error(ErrorKind::kReadOnly, "Block node is read-only");
-  }
-  std::string driver = description.text("driver").value_or("file");
-  if (is_file_driver(driver)) {
-    co_return co_await open_file(&description, generic.inherited);
-  }
-  description.take("driver");
-  Stack stack;
-  if (const ProtocolDriver* protocol = formats_.find_protocol(driver)) {
-    ProtocolOptions options{writable_, generic.inherited.cache.no_flush};
-    CO_TRY(stack.node, co_await protocol->open(executor_, &description, options));
-  } else if (const FilterDriver* filter = formats_.find_filter(driver)) {
-    CO_TRY(NodeDescription below, take_filtered(*filter, &description));
-    CO_TRY(stack, co_await open_child(std::move(below), generic.inherited, depth + 1));
-    CO_TRY(stack.node, filter->open(executor_, std::move(stack.node), &description));
-  } else if (const FormatDriver* format = formats_.find(driver)) {
-    co_return co_await open_inner_format(*format, &description, generic.inherited, depth);
-  } else {
-    co_return unknown_driver(driver);
-  }
-  Result<void> known = refuse_rest(description, driver, false);
-  if (!known.ok()) {
-    Result<void> ignored = co_await stack.node->close();
-    co_return std::move(known.error());
-  }
-  co_return stack;
-}
-
-Async<OpenedFormat> LayerOpener::open_format(const FormatDriver& driver, std::unique_ptr<Node> file,
-                                             NodeDescription* description, Inherited inherited,
-                                             bool probed, std::string path) {
-  FormatOptions options;
-  options.writable = writable_;
-  options.probed = probed;
-  options.no_flush = inherited.cache.no_flush;
-  options.info_only = spec_.info_only;
-  options.for_check = spec_.for_check && !is_base_;
-  options.message = spec_.message;
-  options.description = description;
-  if (!path.empty()) {
-    options.open_beside = [this, path, inherited](std::string recorded) {
-      return open_beside(path, std::move(recorded), inherited);
-    };
-  }
-  options.secrets = spec_.secrets;
-  Result<OpenedFormat> tried = co_await driver.open(executor_, std::move(file), std::move(options));
-  if (!tried.ok()) tell_damage(tried.error(), path, driver);
-  CO_TRY(OpenedFormat opened, std::move(tried));
-  Result<void> known = refuse_rest(*description, driver.name(), true);
-  if (!known.ok()) {
-    Result<void> ignored = co_await opened.node->close();
-    co_return std::move(known.error());
-  }
-  co_return opened;
 }
 
 // What an overlay holds fits the base it was made on. Writing to it on another one makes things
@@ -233,7 +60,7 @@ Async<> LayerOpener::check_base(const LayerRequest& request, FileNode& file,
   Result<bool> same =
       co_await is_same_base(executor_, file, driver, std::move(noted), request.reference.name);
   if (!same.ok()) {
-    tell_damage(same.error(), file.name(), driver);
+    stacks_.tell_damage(same.error(), file.name(), driver);
     co_return std::move(same.error());
   }
   if (*same) co_return Result<void>();
@@ -253,28 +80,6 @@ Async<> LayerOpener::check_base(const LayerRequest& request, FileNode& file,
   co_return Result<void>();
 }
 
-void LayerOpener::tell_damage(const Error& error, const std::string& path,
-                              const FormatDriver& driver) const {
-  if (error.kind() == ErrorKind::kCorrupt && spec_.damaged) spec_.damaged(path, driver);
-}
-
-Result<void> LayerOpener::lock(const Stack& stack, Inherited inherited) const {
-  if (stack.file == nullptr || !locking_) return {};
-  LockRequest request = stack.lock;
-  if (inherited.force_share) request.refuses = 0;
-  return stack.file->lock(request);
-}
-
-Async<std::unique_ptr<Node>> LayerOpener::open_beside(std::string image, std::string recorded,
-                                                      Inherited inherited) {
-  CO_TRY(std::string path, resolve_recorded_name(image, recorded));
-  NodeDescription description = NodeDescription::of_file(std::move(path));
-  CO_TRY(Stack stack, co_await open_child(std::move(description), inherited, 1));
-  stack.lock = kLockFormatReader;
-  CO_TRY_VOID(lock(stack, inherited));
-  co_return std::move(stack.node);
-}
-
 Async<> LayerOpener::open_data_file(OpenedLayer* layer, NodeDescription given,
                                     Inherited inherited) {
   const std::optional<std::string>& recorded = layer->format.data_file;
@@ -283,7 +88,7 @@ Async<> LayerOpener::open_data_file(OpenedLayer* layer, NodeDescription given,
     co_return Error(ErrorKind::kInvalid,
                     "'data-file' can only be set for images with an external data file");
   }
-  if (spec_.info_only || (spec_.for_check && !is_base_)) co_return Result<void>();
+  if (spec_.info_only || (spec_.for_check && !access_.is_base)) co_return Result<void>();
   if (given.empty()) {
     if (recorded->empty() || layer->path.empty()) {
       co_return Error(ErrorKind::kInvalid, "'data-file' is required for this image");
@@ -291,11 +96,11 @@ Async<> LayerOpener::open_data_file(OpenedLayer* layer, NodeDescription given,
     CO_TRY(std::string path, resolve_recorded_name(layer->path, *recorded));
     given = NodeDescription::of_file(std::move(path));
   }
-  CO_TRY(Stack stack, co_await open_child(std::move(given), inherited, 1));
+  CO_TRY(StackOpener::Stack stack, co_await stacks_.open(std::move(given), inherited, 1));
   // Whoever writes it behind the image's back destroys the disk.
   stack.lock = kLockFormatReader;
-  if (writable_) stack.lock = kLockFormatWriter;
-  CO_TRY_VOID(lock(stack, inherited));
+  if (access_.writable) stack.lock = kLockFormatWriter;
+  CO_TRY_VOID(stacks_.lock(stack, inherited));
   layer->format.set_data_file(std::move(stack.node));
   co_return Result<void>();
 }
@@ -337,7 +142,7 @@ Result<void> LayerOpener::take_backing(NodeDescription* description, OpenedLayer
 }
 
 Result<void> LayerOpener::check_access(const GenericOptions& generic) const {
-  if (!writable_) return {};
+  if (!access_.writable) return {};
   if (generic.inherited.force_share) {
     return Error(ErrorKind::kInvalid, "force-share=on can only be used with read-only images");
   }
@@ -348,23 +153,22 @@ Result<void> LayerOpener::check_access(const GenericOptions& generic) const {
 }
 
 void LayerOpener::detect_zeroes(const GenericOptions& generic, OpenedLayer* layer) const {
-  if (generic.detect_zeroes == DetectZeroes::kOff || !writable_) return;
+  if (generic.detect_zeroes == DetectZeroes::kOff || !access_.writable) return;
   bool unmap = generic.detect_zeroes == DetectZeroes::kUnmap;
   std::unique_ptr<Node> below = std::move(layer->format.node);
   layer->format.node = std::make_unique<DetectZeroesNode>(std::move(below), unmap);
 }
 
 Async<OpenedLayer> LayerOpener::open(LayerRequest request) {
-  writable_ = request.writable;
-  is_base_ = request.is_base;
+  access_ = {request.writable, request.is_base};
+  stacks_.begin_layer(access_);
   probing_ = request.probing;
-  locking_ = true;
   CO_TRY_VOID(normalise(&request));
   NodeDescription description = std::move(request.description);
   Inherited from_spec{spec_.cache, spec_.discard, spec_.force_share};
   // What many overlays share, and nobody writes, is in memory once for all of them, whatever the
   // overlays do with what is theirs alone.
-  if (is_base_ && !writable_ && spec_.writable) from_spec.cache.direct = false;
+  if (access_.is_base && !access_.writable && spec_.writable) from_spec.cache.direct = false;
   co_return co_await open_disk(request, std::move(description), from_spec, 0);
 }
 
@@ -383,10 +187,10 @@ Async<OpenedLayer> LayerOpener::open_disk(const LayerRequest& request, NodeDescr
   bool known = is_file_driver(name) || formats_.find_protocol(name) != nullptr;
   if (!known) co_return unknown_driver(name);
   // No format at all: the bytes of a file or a protocol.
-  CO_TRY(Stack stack, co_await open_child(std::move(description), inherited, depth));
+  CO_TRY(StackOpener::Stack stack, co_await stacks_.open(std::move(description), inherited, depth));
   stack.lock = kLockSharedReader;
-  if (writable_) stack.lock = kLockSharedWriter;
-  CO_TRY_VOID(lock(stack, inherited));
+  if (access_.writable) stack.lock = kLockSharedWriter;
+  CO_TRY_VOID(stacks_.lock(stack, inherited));
   OpenedLayer layer;
   layer.format.node = std::move(stack.node);
   co_return layer;
@@ -428,24 +232,24 @@ Async<OpenedLayer> LayerOpener::open_image(const LayerRequest& request, const Fo
   CO_TRY(NodeDescription below, description.take_child("file"));
   CO_TRY_VOID(take_backing(&description, &layer));
   CO_TRY(NodeDescription data_file, description.take_child("data-file"));
-  CO_TRY(Stack stack, co_await open_child(std::move(below), generic.inherited, 1));
+  CO_TRY(StackOpener::Stack stack, co_await stacks_.open(std::move(below), generic.inherited, 1));
   if (stack.file != nullptr) layer.path = stack.file->name();
   std::string name = stack.node->name();
   bool probed = false;
   if (driver == nullptr) {
     CO_TRY(driver, co_await choose_driver(*stack.node, name, &probed));
   }
-  Role role = spec_.share_raw && !is_base_ ? Role::kSharedDisk : Role::kDisk;
-  if (is_base_ && !writable_) role = Role::kBase;
-  LockRequest wanted = driver->lock_request(writable_, role);
+  Role role = spec_.share_raw && !access_.is_base ? Role::kSharedDisk : Role::kDisk;
+  if (access_.is_base && !access_.writable) role = Role::kBase;
+  LockRequest wanted = driver->lock_request(access_.writable, role);
   stack.lock.uses |= wanted.uses;
   stack.lock.refuses |= wanted.refuses;
-  CO_TRY_VOID(lock(stack, generic.inherited));
+  CO_TRY_VOID(stacks_.lock(stack, generic.inherited));
   if (stack.file != nullptr && stack.node.get() == stack.file) {
     CO_TRY_VOID(co_await check_base(request, *stack.file, *driver));
   }
-  CO_TRY(layer.format, co_await open_format(*driver, std::move(stack.node), &description,
-                                            generic.inherited, probed, layer.path));
+  CO_TRY(layer.format, co_await stacks_.open_format(*driver, std::move(stack.node), &description,
+                                                    generic.inherited, probed, layer.path));
   Result<void> data_opened =
       co_await open_data_file(&layer, std::move(data_file), generic.inherited);
   if (!data_opened.ok()) {

@@ -10,11 +10,8 @@
 
 #include <optional>
 #include <string>
-#include <vector>
 
-#include "block/file_node.h"
-#include "block/generic_options.h"
-#include "block/graph.h"
+#include "block/stack_opener.h"
 
 namespace calf::block {
 
@@ -45,21 +42,12 @@ class LayerOpener {
  public:
   // All of them outlive the opener.
   LayerOpener(Executor& executor, const FormatTable& formats, const OpenSpec& spec)
-      : executor_(executor), formats_(formats), spec_(spec) {}
+      : executor_(executor), formats_(formats), spec_(spec), stacks_(executor, formats, spec) {}
 
   Async<OpenedLayer> open(LayerRequest request);
   bool is_format(std::string_view driver) const { return formats_.find(driver) != nullptr; }
 
  private:
-  // What stands below a format so far.
-  struct Stack {
-    std::unique_ptr<Node> node;
-    // The file at the bottom, if it is one.
-    FileNode* file = nullptr;
-    // What the formats of the stack want locked.
-    LockRequest lock;
-  };
-
   Result<void> normalise(LayerRequest* request) const;
   Result<void> check_access(const GenericOptions& generic) const;
   void detect_zeroes(const GenericOptions& generic, OpenedLayer* layer) const;
@@ -73,38 +61,19 @@ class LayerOpener {
   // `driver`: null if it is to be guessed.
   Async<OpenedLayer> open_image(const LayerRequest& request, const FormatDriver* driver,
                                 NodeDescription description, Inherited inherited);
-  Async<Stack> open_child(NodeDescription description, Inherited inherited, unsigned depth);
-  Async<Stack> open_file(NodeDescription* description, Inherited inherited);
-  Async<Stack> open_inner_format(const FormatDriver& driver, NodeDescription* description,
-                                 Inherited inherited, unsigned depth);
-  Async<OpenedFormat> open_format(const FormatDriver& driver, std::unique_ptr<Node> file,
-                                  NodeDescription* description, Inherited inherited, bool probed,
-                                  std::string path);
   Async<const FormatDriver*> choose_driver(Node& file, const std::string& name, bool* probed);
-  // A file that the image at `image` names beside itself.
-  Async<std::unique_ptr<Node>> open_beside(std::string image, std::string recorded,
-                                           Inherited inherited);
   // Opens the file that holds the guest's data, if that is not the image itself.
   Async<> open_data_file(OpenedLayer* layer, NodeDescription given, Inherited inherited);
   Result<void> take_backing(NodeDescription* description, OpenedLayer* layer) const;
   Async<> check_base(const LayerRequest& request, FileNode& file, const FormatDriver& driver);
-  // To OpenSpec::damaged, if that is what the error says.
-  void tell_damage(const Error& error, const std::string& path, const FormatDriver& driver) const;
-  // Fails if the file is one of those above.
-  Result<void> note_file(const std::string& path, const FileNode* file);
-  Result<void> lock(const Stack& stack, Inherited inherited) const;
 
   Executor& executor_;
   const FormatTable& formats_;
   const OpenSpec& spec_;
+  StackOpener stacks_;
   // Of the layer being opened.
-  std::optional<std::string> format_;
+  LayerAccess access_;
   Probing probing_ = Probing::kNever;
-  bool writable_ = false;
-  bool is_base_ = false;
-  bool locking_ = true;
-  // Of all layers.
-  std::vector<FileId> files_;
 };
 
 }  // namespace calf::block
