@@ -188,7 +188,8 @@ Async<> FileNode::transfer(bool is_write, uint64_t offset, IoSlice data, int rw_
     uint64_t position = offset + done;
     int64_t n = 0;
     if (is_write) {
-      n = co_await executor_.writev(fd_.get(), vectors, count, position, rw_flags);
+      const bool cached = !is_direct() && rw_flags == 0;
+      n = co_await executor_.writev(fd_.get(), vectors, count, position, rw_flags, cached);
       holes_.forget();
     } else {
       const bool large = !is_direct() && rest.size() >= kLargeCopy;

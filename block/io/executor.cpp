@@ -15,11 +15,11 @@ Result<std::unique_ptr<Executor>> Executor::create(Options options) {
     }
   }
   if (!engine) engine = make_thread_engine();
-  return std::unique_ptr<Executor>(new Executor(std::move(engine), options.pool));
+  return std::unique_ptr<Executor>(new Executor(std::move(engine), options));
 }
 
-Executor::Executor(std::unique_ptr<IoEngine> engine, OffloadPool* pool)
-    : engine_(std::move(engine)), pool_(pool) {}
+Executor::Executor(std::unique_ptr<IoEngine> engine, const Options& options)
+    : engine_(std::move(engine)), pool_(options.pool), alone_(options.alone) {}
 
 Executor::~Executor() = default;
 
@@ -143,10 +143,11 @@ Executor::IoAwaiter Executor::readv(int fd, const iovec* iov, unsigned count, ui
 }
 
 Executor::IoAwaiter Executor::writev(int fd, const iovec* iov, unsigned count, uint64_t offset,
-                                     int rw_flags) {
+                                     int rw_flags, bool cached) {
   IoAwaiter awaiter = readv(fd, iov, count, offset);
   awaiter.op.code = IoOp::Code::kWritev;
   awaiter.op.flags = rw_flags;
+  awaiter.now = alone_ && cached;
   return awaiter;
 }
 
@@ -164,7 +165,7 @@ Executor::IoAwaiter Executor::fallocate(int fd, int mode, uint64_t offset, uint6
   op.flags = mode;
   op.offset = offset;
   op.length = length;
-  return {engine_.get(), op};
+  return {engine_.get(), op, alone_};
 }
 
 Executor::IoAwaiter Executor::open(const char* path, int flags, mode_t permissions) {
@@ -173,7 +174,7 @@ Executor::IoAwaiter Executor::open(const char* path, int flags, mode_t permissio
   op.path = path;
   op.flags = flags;
   op.length = permissions;
-  return {engine_.get(), op};
+  return {engine_.get(), op, alone_};
 }
 
 Executor::IoAwaiter Executor::poll_in(int fd) {

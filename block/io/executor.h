@@ -47,6 +47,10 @@ class Executor {
     // Where offload() work runs; not owned, may be shared by executors. Null: a small pool of its
     // own, made at first use.
     OffloadPool* pool = nullptr;
+    // Nobody waits for this thread but for the whole of its work, as in a tool: what copies to the
+    // page cache or changes a file's blocks is done here and now. io_uring would hand it to a
+    // thread of the kernel, which costs more than it takes.
+    bool alone = false;
   };
 
   static Result<std::unique_ptr<Executor>> create(Options options);
@@ -54,6 +58,9 @@ class Executor {
   ~Executor();
   Executor(const Executor&) = delete;
   Executor& operator=(const Executor&) = delete;
+
+  // From now on others wait for this thread (Options::alone).
+  void serve_others() { alone_ = false; }
 
   // "io_uring" or "threads".
   const char* engine_name() const { return engine_->name(); }
@@ -85,7 +92,9 @@ class Executor {
   struct IoAwaiter;
   // `aside`: the bytes are many and probably cached, so another thread copies them.
   IoAwaiter readv(int fd, const iovec* iov, unsigned count, uint64_t offset, bool aside = false);
-  IoAwaiter writev(int fd, const iovec* iov, unsigned count, uint64_t offset, int rw_flags = 0);
+  // `cached`: it is a copy to the page cache, no more.
+  IoAwaiter writev(int fd, const iovec* iov, unsigned count, uint64_t offset, int rw_flags = 0,
+                   bool cached = false);
   IoAwaiter fdatasync(int fd);
   IoAwaiter fallocate(int fd, int mode, uint64_t offset, uint64_t length);
   // The new descriptor or -errno. `path` outlives the await.
@@ -117,7 +126,7 @@ class Executor {
   void make_ready(std::coroutine_handle<> handle) { ready_.push_back(handle); }
 
  private:
-  explicit Executor(std::unique_ptr<IoEngine> engine, OffloadPool* pool);
+  Executor(std::unique_ptr<IoEngine> engine, const Options& options);
   static detail::Detached drive(Executor* self, Task<void> task);
   bool run_ready();   // true if anything ran
   bool run_posted();  // true if anything ran
@@ -129,6 +138,7 @@ class Executor {
 
   std::unique_ptr<IoEngine> engine_;
   OffloadPool* pool_;
+  bool alone_;
   std::unique_ptr<OffloadPool> own_pool_;
   std::deque<std::coroutine_handle<>> ready_;
   std::vector<IdlePoller*> pollers_;
@@ -143,8 +153,12 @@ class Executor {
 struct Executor::IoAwaiter {
   IoEngine* engine;
   IoOp op;
+  bool now = false;
 
-  bool await_ready() const noexcept { return false; }
+  bool await_ready() noexcept {
+    if (now) op.result = perform(op);
+    return now;
+  }
   void await_suspend(std::coroutine_handle<> handle) {
     op.waiter = handle;
     engine->submit(op);

@@ -41,6 +41,9 @@ struct IoOp {
   std::coroutine_handle<> waiter{};
 };
 
+// Does it here and now: what the system call returns, or -errno. No polls, no timeouts.
+int64_t perform(const IoOp& op);
+
 class IoEngine {
  public:
   virtual ~IoEngine() = default;

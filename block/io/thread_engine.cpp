@@ -48,7 +48,6 @@ class ThreadEngine final : public IoEngine {
   void wake() override;
 
  private:
-  static int64_t perform(const IoOp& op);
   void complete(IoOp& op, int64_t result);
   void poll_loop();
   void interrupt_poller() {
@@ -67,35 +66,6 @@ class ThreadEngine final : public IoEngine {
   // Last: its threads end before the members they use.
   OffloadPool pool_;
 };
-
-int64_t ThreadEngine::perform(const IoOp& op) {
-  ssize_t r = -1;
-  do {
-    switch (op.code) {
-      case IoOp::Code::kReadv:
-        r = ::preadv(op.fd, op.iov, static_cast<int>(op.iov_count), static_cast<off_t>(op.offset));
-        break;
-      case IoOp::Code::kWritev:
-        r = ::pwritev2(op.fd, op.iov, static_cast<int>(op.iov_count), static_cast<off_t>(op.offset),
-                       op.flags);
-        break;
-      case IoOp::Code::kFdatasync:
-        r = ::fdatasync(op.fd);
-        break;
-      case IoOp::Code::kFallocate:
-        r = ::fallocate(op.fd, op.flags, static_cast<off_t>(op.offset),
-                        static_cast<off_t>(op.length));
-        break;
-      case IoOp::Code::kOpen:
-        r = ::open(op.path, op.flags, static_cast<mode_t>(op.length));
-        break;
-      case IoOp::Code::kPollIn:
-      case IoOp::Code::kTimeout:
-        return -EINVAL;  // the poller's
-    }
-  } while (r < 0 && errno == EINTR);
-  return r < 0 ? -errno : r;
-}
 
 void ThreadEngine::complete(IoOp& op, int64_t result) {
   std::lock_guard lock(mutex_);

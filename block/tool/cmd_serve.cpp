@@ -233,6 +233,7 @@ int cmd_serve(const Context& context, int argc, char** argv) {
   args.image.name = operands.words[0];
   if (const char* text = complaint(args)) return context.usage_error(text);
   if (args.address.host.empty() && !args.address.is_local()) args.address.host = kDefaultBind;
+  context.executor.serve_others();
   StopSignals signals(context.executor);
   Result<void> result = context.executor.run(run(context, args, signals));
   if (result.ok()) return kExitOk;

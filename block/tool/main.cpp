@@ -108,6 +108,7 @@ int main_with(const std::string& program, unsigned threads, int argc, char** arg
   OffloadPool pool(threads);
   Executor::Options options;
   options.pool = &pool;
+  options.alone = true;
   auto executor = Executor::create(options);
   if (!executor.ok()) {
     put_error("{}: {}\n", program, executor.error().message());
