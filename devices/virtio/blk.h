@@ -40,7 +40,7 @@ struct BlkOptions {
   std::string serial;                // up to 20 bytes
   bool read_only = false;            // beside what the node says
   bool writeback = true;             // initial write cache mode
-  uint32_t logical_block_size = 0;   // 0: 512, or the node's alignment if that is larger
+  uint32_t logical_block_size = 0;   // 0: 512
   uint32_t physical_block_size = 0;  // 0: the node's write_unit, or more
   bool discard = true;               // offer DISCARD, and unmapping WRITE_ZEROES
   ErrorPolicy on_read_error = ErrorPolicy::kReport;

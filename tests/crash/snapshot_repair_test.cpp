@@ -57,7 +57,9 @@ class SnapshotRepairCut : public test::ImageBench, public testing::TestWithParam
     EXPECT_OK(image);
     if (!image.ok()) return {};
     EXPECT_EQ((*image)->snapshots().size(), 1U);
-    if (of_snapshot && !(*image)->snapshots().empty()) EXPECT_OK(run((*image)->show_snapshot(0)));
+    if (of_snapshot && !(*image)->snapshots().empty()) {
+      EXPECT_OK(run((*image)->show_snapshot(0)));
+    }
     auto bytes = read(**image, 0, (*image)->size());
     EXPECT_OK(bytes);
     EXPECT_OK(close(**image));
@@ -82,6 +84,8 @@ TEST_P(SnapshotRepairCut, CanBeRunAgain) {
   be64 table;
   disk->content.read(64, {reinterpret_cast<uint8_t*>(&table), sizeof table});
   GetParam().make(disk->content, table);
+  const Result<CheckResult> found = check(disk);
+  ASSERT_TRUE(!found.ok() || found->corruptions != 0) << "there is no damage";
 
   CrashProof proof(*this, disk);
   const auto once = proof.repair(Repair::kAll);

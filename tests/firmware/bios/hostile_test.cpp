@@ -12,8 +12,8 @@ class HostileTest : public BiosFixture {
  protected:
   void SetUp() override {
     add_disk(3 << 20);
-    add_disk(std::make_unique<MemoryNode>((1 << 20) + 700, 512), DiskKind::kCdrom);
-    add_disk(std::make_unique<MemoryNode>(1 << 20, 4096), DiskKind::kHardDisk, true);
+    add_disk(std::make_unique<MemoryNode>((1 << 20) + 700), DiskKind::kCdrom);
+    add_disk(std::make_unique<MemoryNode>(1 << 20), DiskKind::kHardDisk, true);
     start();
   }
 
