@@ -41,6 +41,8 @@ Async<> bench(Executor& executor, block::Node& node, BenchOptions options,
   uint64_t offset = options.offset;
   Result<void> result;
   for (uint64_t i = 0; i < options.count && result.ok(); ++i) {
+    // Requests that nobody has to wait for end at once: let others run now and then.
+    if ((i + 1) % kStepsBetweenYields == 0) co_await executor.yield();
     result = control.check();
     if (!result.ok()) break;
     if (offset + options.size > size) offset = offset % (size - options.size + 1);
