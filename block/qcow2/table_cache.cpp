@@ -20,6 +20,10 @@ TableCache::~TableCache() {
 }
 
 SliceRef TableCache::find(uint64_t offset) {
+  // A walk over the disk asks for the slice that it has just used, once for each extent.
+  if (!lru_.empty() && lru_.front()->offset == offset && !lru_.front()->loading) {
+    return SliceRef(lru_.front());
+  }
   auto it = slices_.find(offset);
   if (it == slices_.end() || it->second->loading) return {};
   lru_.splice(lru_.begin(), lru_, it->second->lru);

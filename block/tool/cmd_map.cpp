@@ -3,6 +3,8 @@
 #include <fmt/compile.h>
 
 #include <cstdio>
+#include <memory>
+#include <string_view>
 
 #include "block/base/log.h"
 #include "block/ops/map.h"
@@ -27,19 +29,39 @@ std::string hex(uint64_t value) {
   return value == 0 ? "0" : fmt::format("{:#x}", value);
 }
 
-void print_json(const ops::ChainExtent& e, bool first) {
-  fmt::memory_buffer line;
-  fmt::format_to(fmt::appender(line),
-                 FMT_COMPILE("{}{{ \"start\": {}, \"length\": {}, \"depth\": {}, \"present\": {}, "
-                             "\"zero\": {}, \"data\": {}"),
-                 first ? "" : ",\n", e.range.offset, e.range.length, e.depth, e.present, e.zero,
-                 e.data);
-  if (e.host_offset) {
-    fmt::format_to(fmt::appender(line), FMT_COMPILE(", \"offset\": {}"), *e.host_offset);
+// The list of extents as JSON, many lines written at once.
+class JsonList {
+ public:
+  void add(const ops::ChainExtent& e) {
+    if (used_ > kBytes - kLongestLine) flush();
+    put(FMT_COMPILE("{}{{ \"start\": {}, \"length\": {}, \"depth\": {}, \"present\": {}, "
+                    "\"zero\": {}, \"data\": {}"),
+        empty_ ? "" : ",\n", e.range.offset, e.range.length, e.depth, word(e.present), word(e.zero),
+        word(e.data));
+    if (e.host_offset) put(FMT_COMPILE(", \"offset\": {}"), *e.host_offset);
+    put(FMT_COMPILE("}}"));
+    empty_ = false;
   }
-  line.push_back('}');
-  write_text(stdout, {line.data(), line.size()});
-}
+  bool empty() const { return empty_; }
+  void flush() {
+    write_text(stdout, {text_.get(), used_});
+    used_ = 0;
+  }
+
+ private:
+  static constexpr size_t kBytes = 256 << 10;
+  static constexpr size_t kLongestLine = 256;
+  static std::string_view word(bool value) { return value ? "true" : "false"; }
+  // What a line needs was made sure of by add().
+  template <class Format, class... Args>
+  void put(const Format& format, const Args&... args) {
+    used_ = static_cast<size_t>(fmt::format_to(text_.get() + used_, format, args...) - text_.get());
+  }
+
+  std::unique_ptr<char[]> text_ = std::make_unique_for_overwrite<char[]>(kBytes);
+  size_t used_ = 0;
+  bool empty_ = true;
+};
 
 // Joins data extents that follow each other in the disk and in one file; what is in between is of
 // no interest here.
@@ -76,13 +98,12 @@ class HumanTable {
 Result<void> list_extents(const Context& context, block::Node& node, const Arguments& args) {
   ByteRange range{args.start, args.length};
   range = range.intersect({0, node.size()});
-  bool first = true;
+  JsonList list;
   HumanTable table;
   std::function<Result<void>(const ops::ChainExtent&)> emit =
       [&](const ops::ChainExtent& extent) -> Result<void> {
     if (!args.json) return table.add(extent);
-    print_json(extent, first);
-    first = false;
+    list.add(extent);
     return {};
   };
   if (args.json) {
@@ -91,16 +112,18 @@ Result<void> list_extents(const Context& context, block::Node& node, const Argum
     put("{:<16}{:<16}{:<16}{}\n", "Offset", "Length", "Mapped to", "File");
   }
   Result<void> walked = context.executor.run(ops::map_extents(context.executor, node, range, emit));
+  list.flush();
   if (!walked.ok() && walked.error().kind() != ErrorKind::kUnsupported) {
     return std::move(walked.error()).with_context("Could not read file metadata");
   }
   TRY_VOID(std::move(walked));
   table.flush();
   if (args.json) {
-    if (first) {
+    if (list.empty()) {
       ops::ChainExtent nothing;
       nothing.range.offset = args.start;
-      print_json(nothing, true);
+      list.add(nothing);
+      list.flush();
     }
     put("]\n");
   }
