@@ -1,16 +1,13 @@
-// The shape of a new file, as other programs know it:
-//
-//     | header | refcount table … | refcount blocks … | L1 table … (ends behind its last entry)
-//                                                              | LUKS header, if encrypted so
 #include "block/qcow2/create.h"
 
 #include <algorithm>
-#include <bit>
 
 #include "block/crypto/luks_header.h"
 #include "block/qcow2/encryption.h"
 #include "block/qcow2/header.h"
 #include "block/qcow2/image_state.h"
+#include "block/qcow2/new_layout.h"
+#include "block/qcow2/new_tables.h"
 #include "block/qcow2/refcount.h"
 
 namespace calf::qcow2 {
@@ -44,96 +41,23 @@ class BorrowedNode final : public block::Node {
   block::Node& node_;
 };
 
-struct Layout {
-  uint64_t table_clusters = 1;
-  uint64_t blocks = 1;
-  uint64_t l1_entries = 0;
-  uint64_t luks_clusters = 0;
-  uint64_t total = 0;  // clusters
-};
-
-Layout lay_out(const Geometry& g, const CreateOptions& options) {
-  Layout out;
-  out.l1_entries = g.l1_entries_for(align_up(options.size, 512));
-  out.luks_clusters = g.clusters_for(encryption_header_bytes(options));
-  for (;;) {
-    out.total = 1 + out.table_clusters + out.blocks + g.clusters_for(out.l1_entries * 8) +
-                out.luks_clusters;
-    uint64_t blocks = div_round_up(out.total, g.refcounts_per_block());
-    uint64_t table_clusters = g.clusters_for(blocks * 8);
-    if (blocks <= out.blocks && table_clusters <= out.table_clusters) return out;
-    out.blocks = std::max(blocks, out.blocks);
-    out.table_clusters = std::max(table_clusters, out.table_clusters);
-  }
-}
-
-Geometry geometry_of(const CreateOptions& options) {
-  Geometry g;
-  g.version = options.version;
-  g.cluster_bits = static_cast<unsigned>(std::countr_zero(options.cluster_size));
-  g.refcount_order = static_cast<unsigned>(std::countr_zero(options.refcount_bits));
-  g.extended_l2 = options.extended_l2;
-  g.external_data = options.data_file.has_value();
-  return g;
-}
-
-// The last clusters of the new file.
-ByteRange luks_place(const Geometry& g, const Layout& layout, const CreateOptions& options) {
-  return {(layout.total - layout.luks_clusters) << g.cluster_bits,
-          encryption_header_bytes(options)};
-}
-
-Header make_header(const CreateOptions& options, const Layout& layout) {
-  Header header;
-  const Geometry g = geometry_of(options);
-  header.geometry = g;
-  header.size = align_up(options.size, 512);
-  header.refcount_table_offset = g.cluster_size();
-  header.refcount_table_clusters = static_cast<uint32_t>(layout.table_clusters);
-  header.l1_entries = static_cast<uint32_t>(layout.l1_entries);
-  if (layout.l1_entries != 0) {
-    header.l1_offset = (1 + layout.table_clusters + layout.blocks) << g.cluster_bits;
-  }
-  header.compression = options.compression;
-  if (options.compression != Compression::kZlib) header.incompatible |= format::kCompressionType;
-  if (options.extended_l2) header.incompatible |= format::kExtendedL2;
-  if (options.data_file) {
-    const std::string& name = *options.data_file;
-    header.incompatible |= format::kExternalData;
-    header.extensions.push_back({format::kExtDataFileName, {name.begin(), name.end()}});
-    if (options.data_file_raw) header.autoclear |= format::kRawExternalData;
-  }
-  if (options.encrypt) header.encryption = options.encrypt->method;
-  if (layout.luks_clusters != 0) {
-    header.extensions.push_back(encryption_extension(luks_place(g, layout, options)));
-  }
-  if (options.lazy_refcounts) header.compatible |= format::kLazyRefcounts;
-  header.backing_name = options.backing_name;
-  header.backing_format = options.backing_format;
-  if (options.base_fingerprint) {
-    header.extensions.push_back({format::kExtBaseFingerprint, *options.base_fingerprint});
-  }
-  return header;
-}
-
 // Header and tables in one write. Of the L1 table, which is zero, as much as has to be written: a
 // device keeps what was on it, in a file it is enough to grow over a long one.
-Async<> write_metadata(block::Node& node, std::vector<uint8_t> bytes, const Geometry& g,
-                       const Layout& layout, bool is_empty_file) {
+Async<> write_metadata(block::Node& node, std::vector<uint8_t> bytes, const NewLayout& layout,
+                       bool is_empty_file) {
   constexpr uint64_t kShortTable = 65536;
-  const uint64_t blocks_offset = (1 + layout.table_clusters) << g.cluster_bits;
-  const uint64_t l1_offset = blocks_offset + (layout.blocks << g.cluster_bits);
-  const uint64_t l1_bytes = layout.l1_entries * 8;
-  const bool grow_over_l1 = is_empty_file && l1_bytes > kShortTable;
-  bytes.resize(grow_over_l1 ? l1_offset : l1_offset + l1_bytes);
-  auto* table = reinterpret_cast<be64*>(bytes.data() + g.cluster_size());
+  const ByteRange l1 = layout.l1_table();
+  const bool grow_over_l1 = is_empty_file && l1.length > kShortTable;
+  bytes.resize(grow_over_l1 ? l1.offset : l1.end());
+  const ByteRange blocks = layout.refcount_blocks();
+  auto* table = reinterpret_cast<be64*>(bytes.data() + layout.refcount_table().offset);
   for (uint64_t i = 0; i < layout.blocks; ++i)
-    table[i] = blocks_offset + (i << g.cluster_bits);
-  set_counts(bytes.data() + blocks_offset, 0, layout.total, g.refcount_order, 1);
+    table[i] = blocks.offset + (i << layout.geometry.cluster_bits);
+  set_counts(bytes.data() + blocks.offset, 0, layout.total(), layout.geometry.refcount_order, 1);
   FlatIo io(std::span<const uint8_t>{bytes});
   CO_TRY_VOID(co_await node.write(0, io.slice(), {}));
   if (!grow_over_l1) co_return Result<void>();
-  co_return co_await node.truncate(l1_offset + l1_bytes, block::Preallocation::kOff);
+  co_return co_await node.truncate(l1.end(), block::Preallocation::kOff);
 }
 
 // A data file that is to be a raw disk has its clusters mapped, all of them.
@@ -161,13 +85,55 @@ Async<> write_luks_header(Executor& executor, block::Node& node, ByteRange place
                           const EncryptOptions& options) {
   CO_TRY(crypto::LuksFormat format, crypto::complete(options.luks));
   CO_TRY(crypto::SecretBytes passphrase, options.passphrase());
-  CO_TRY_VOID(co_await node.truncate(place.offset + place.length, block::Preallocation::kOff));
+  if (node.size() < place.end()) {
+    CO_TRY_VOID(co_await node.truncate(place.end(), block::Preallocation::kOff));
+  }
   HostFile file(std::make_unique<BorrowedNode>(node), true);
   LuksClusters clusters(file, place);
   CO_TRY(crypto::LuksVolume volume,
          co_await crypto::format_luks(executor, clusters, format, passphrase));
   (void)volume;
   co_return Result<void>();
+}
+
+// True if the tables of a mapped disk can be computed (new_tables.h). Otherwise something has to be
+// found out or written for each cluster: what a device holds must be cleared, and version 2 has no
+// entry for zeroes of an encrypted disk.
+bool has_computed_tables(const CreateOptions& options, const NewLayout& layout,
+                         const block::Node* data) {
+  if (options.encrypt && options.version < 3) return false;
+  if (options.data_file.has_value() != (data != nullptr)) return false;
+  if (data != nullptr && data->size() != 0) return false;
+  return layout.refcount_table().length <= format::kMaxRefcountTableBytes &&
+         layout.total() <= layout.geometry.cluster_index(format::kMaxHostOffset);
+}
+
+// Writes an image whose whole disk is mapped into an empty file. Its first sector, which a disk
+// writes whole or not at all, comes last, when all that it leads to is durable: before that nobody
+// takes the file for an image.
+Async<> write_mapped(Executor& executor, block::Node& node, block::Node* data,
+                     const CreateOptions& options, const NewLayout& layout,
+                     std::vector<uint8_t> header) {
+  constexpr size_t kSector = 512;
+  block::Preallocation space = mapped_from_start(options);
+  if (space == block::Preallocation::kMetadata) space = block::Preallocation::kOff;
+  if (data != nullptr) {
+    CO_TRY_VOID(co_await data->truncate(align_up(options.size, 512), space));
+  }
+  header.resize(std::max(header.size(), kSector));
+  FlatIo io(std::span<const uint8_t>{header});
+  IoSlice whole = io.slice();
+  if (IoSlice rest = whole.slice(kSector, header.size() - kSector); !rest.empty()) {
+    CO_TRY_VOID(co_await node.write(kSector, rest, {}));
+  }
+  CO_TRY_VOID(co_await write_new_tables(node, options, layout));
+  if (layout.luks_bytes != 0) {
+    const ByteRange place = layout.luks_header();
+    CO_TRY_VOID(co_await write_luks_header(executor, node, place, *options.encrypt));
+  }
+  CO_TRY_VOID(co_await node.truncate(layout.total() << layout.geometry.cluster_bits, space));
+  CO_TRY_VOID(co_await node.flush());
+  co_return co_await node.write(0, whole.slice(0, kSector), {});
 }
 
 Error invalid(std::string_view text) {
@@ -247,19 +213,24 @@ Result<void> validate(const CreateOptions& o) {
 Async<> create(Executor& executor, block::Node& file, const CreateOptions& options,
                block::Node* data) {
   CO_TRY_VOID(validate(options));
-  const Geometry g = geometry_of(options);
-  const Layout layout = lay_out(g, options);
+  const NewLayout layout = lay_out(options, false);
   CO_TRY(std::vector<uint8_t> header, serialize_header(make_header(options, layout)));
   CO_TRY_VOID(co_await file.truncate(0, block::Preallocation::kOff));
   const bool is_empty_file = file.size() == 0;
-  CO_TRY_VOID(co_await write_metadata(file, std::move(header), g, layout, is_empty_file));
-  if (layout.luks_clusters != 0) {
-    ByteRange place = luks_place(g, layout, options);
+  const bool mapped = mapped_from_start(options) != block::Preallocation::kOff && options.size != 0;
+  if (mapped && is_empty_file) {
+    const NewLayout whole = lay_out(options, true);
+    if (has_computed_tables(options, whole, data)) {
+      CO_TRY(header, serialize_header(make_header(options, whole)));
+      co_return co_await write_mapped(executor, file, data, options, whole, std::move(header));
+    }
+  }
+  CO_TRY_VOID(co_await write_metadata(file, std::move(header), layout, is_empty_file));
+  if (layout.luks_bytes != 0) {
+    const ByteRange place = layout.luks_header();
     CO_TRY_VOID(co_await write_luks_header(executor, file, place, *options.encrypt));
   }
-  if (mapped_from_start(options) != block::Preallocation::kOff && options.size != 0) {
-    co_return co_await preallocate_new(executor, file, data, options);
-  }
+  if (mapped) co_return co_await preallocate_new(executor, file, data, options);
   if (data != nullptr) {
     co_return co_await data->truncate(align_up(options.size, 512), block::Preallocation::kOff);
   }
