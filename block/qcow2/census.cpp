@@ -178,7 +178,8 @@ Async<> Census::walk_l1(L1Place place) {
 Async<> Census::walk_l2(uint64_t offset, TableUse use) {
   CO_TRY_VOID(deadline_.check());
   const ByteRange range{offset, g_.cluster_size()};
-  std::vector<be64> words(g_.cluster_size() / 8);
+  std::vector<be64>& words = l2_words_;
+  words.resize(g_.cluster_size() / 8);
   std::span<uint8_t> bytes(reinterpret_cast<uint8_t*>(words.data()), g_.cluster_size());
   Result<bool> has_content = co_await l2_tables_.read(offset, bytes);
   if (!has_content.ok()) {

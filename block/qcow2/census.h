@@ -115,6 +115,8 @@ class Census {
   References references_;
   std::unordered_map<uint64_t, TableUse> tables_;
   TablesInTurn l2_tables_;
+  // The L2 table that is walked now.
+  std::vector<be64> l2_words_;
   // Clusters counted for tables that stand in holes of the file.
   uint64_t hole_clusters_ = 0;
 };

@@ -92,10 +92,10 @@ void Comparison::add_cluster(std::vector<ByteRange>& ranges, uint64_t cluster) c
 // True if the counts of a whole page, from `index` of the block on, are what was counted, as those
 // of nearly every page are.
 bool Comparison::agrees(const References::Page* page, const uint8_t* block, uint64_t index) const {
-  static constexpr uint8_t kNothing[References::kPageClusters] = {};
-  const uint8_t* counted = page != nullptr ? page->bytes() : kNothing;
-  return counted != nullptr && counts_equal(block, index, g_.refcount_order,
-                                            std::span(counted, References::kPageClusters));
+  static constexpr References::Page::ByteCounts kNothing = {};
+  const std::optional<References::Page::ByteCounts> counted =
+      page != nullptr ? page->byte_counts() : kNothing;
+  return counted && counts_equal(block, index, g_.refcount_order, *counted);
 }
 
 // What note() does about clusters that need no word.

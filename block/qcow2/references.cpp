@@ -5,13 +5,22 @@ namespace calf::qcow2 {
 bool References::Page::is_used() const {
   const auto counted = [](uint32_t n) { return n != 0; };
   if (wide_) return std::any_of(wide_.get(), wide_.get() + kPageClusters, counted);
-  return std::any_of(std::begin(narrow_), std::end(narrow_), counted);
+  return std::any_of(std::begin(bytes_), std::end(bytes_),
+                     [](uint8_t byte) { return byte >> kFlagBits != 0; });
 }
 
 References::Page::Counts References::Page::copy_of_references() const {
   Counts out = std::make_unique<uint32_t[]>(kPageClusters);
   for (uint64_t i = 0; i < kPageClusters; ++i)
     out[i] = references(i);
+  return out;
+}
+
+std::optional<References::Page::ByteCounts> References::Page::byte_counts() const {
+  if (wide_) return std::nullopt;
+  ByteCounts out;
+  for (uint64_t i = 0; i < kPageClusters; ++i)
+    out[i] = bytes_[i] >> kFlagBits;
   return out;
 }
 
@@ -27,27 +36,28 @@ bool References::Page::has_wrong_copied() const {
   uint8_t wrong = 0;
   if (!wide_ && !refcounts_) {
     for (uint64_t i = 0; i < kPageClusters; ++i) {
-      const uint8_t bad = narrow_[i] == 1 ? kCopiedClear : kCopiedSet;
-      wrong = static_cast<uint8_t>(wrong | (flags_[i] & bad));
+      const uint8_t bad = bytes_[i] >> kFlagBits == 1 ? kCopiedClear : kCopiedSet;
+      wrong = static_cast<uint8_t>(wrong | (bytes_[i] & bad));
     }
     return wrong != 0;
   }
   for (uint64_t i = 0; i < kPageClusters; ++i) {
     const uint8_t bad = refcount(i) == 1 ? kCopiedClear : kCopiedSet;
-    wrong = static_cast<uint8_t>(wrong | (flags_[i] & bad));
+    wrong = static_cast<uint8_t>(wrong | (flags(i) & bad));
   }
   return wrong != 0;
 }
 
 bool References::Page::add_quickly(uint64_t first, uint64_t end, uint64_t times, uint32_t limit) {
-  const uint64_t most = std::min<uint64_t>(limit, UINT8_MAX);
+  const uint64_t most = std::min<uint64_t>(limit, kMostInByte);
   if (wide_ || times > most) return false;
   uint8_t top = 0;
   for (uint64_t i = first; i < end; ++i)
-    top = std::max(top, narrow_[i]);
-  if (top + times > most) return false;
+    top = std::max(top, bytes_[i]);
+  if ((top >> kFlagBits) + times > most) return false;
+  const auto more = static_cast<uint8_t>(times << kFlagBits);
   for (uint64_t i = first; i < end; ++i)
-    narrow_[i] = static_cast<uint8_t>(narrow_[i] + times);
+    bytes_[i] = static_cast<uint8_t>(bytes_[i] + more);
   return true;
 }
 
@@ -57,18 +67,18 @@ uint64_t References::add(uint64_t cluster, uint64_t count) {
   const uint32_t had = in.references(i);
   const uint64_t taken = std::min<uint64_t>(count, limit_ - had);
   const auto now = static_cast<uint32_t>(had + taken);
-  if (!in.wide_ && now > UINT8_MAX) in.wide_ = in.copy_of_references();
+  if (!in.wide_ && now > Page::kMostInByte) in.wide_ = in.copy_of_references();
   if (in.wide_) {
     in.wide_[i] = now;
   } else {
-    in.narrow_[i] = static_cast<uint8_t>(now);
+    in.set_byte_count(i, now);
   }
   return count - taken;
 }
 
 void References::clear(uint64_t cluster) {
   Page& in = page(cluster);
-  in.narrow_[cluster % kPageClusters] = 0;
+  in.set_byte_count(cluster % kPageClusters, 0);
   if (in.wide_) in.wide_[cluster % kPageClusters] = 0;
 }
 
@@ -77,7 +87,7 @@ void References::add_flag_run(uint64_t cluster, uint64_t clusters, Flag flag) {
     const uint64_t stop = std::min(end, (cluster | (kPageClusters - 1)) + 1);
     Page& in = page(cluster);
     for (; cluster < stop; ++cluster)
-      in.flags_[cluster % kPageClusters] |= flag;
+      in.bytes_[cluster % kPageClusters] |= flag;
   }
 }
 

@@ -2,14 +2,16 @@
 // that exist only where something is referred to, so memory follows the tables in the file, not its
 // apparent size. The way to a page is an index for as far as an honest file goes, and a map beyond.
 //
-//     page of 64 clusters     counts   1 byte each ──> 4 bytes each, once one goes beyond a byte
-//                             flags    1 byte each
+//     page of 64 clusters     count and flags in a byte each ──> counts of 4 bytes each, once one
+//                                                                goes beyond 31
 //                             refcounts   only where one is not what was counted
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -28,16 +30,17 @@ class References {
 
   class Page {
    public:
-    uint32_t references(uint64_t i) const { return wide_ ? wide_[i] : narrow_[i]; }
+    uint32_t references(uint64_t i) const { return wide_ ? wide_[i] : bytes_[i] >> kFlagBits; }
     bool is_used() const;
     uint32_t refcount(uint64_t i) const { return refcounts_ ? refcounts_[i] : references(i); }
     // Saturated: enough to tell 0, 1 and more.
     void set_refcount(uint64_t i, uint64_t refcount);
-    uint8_t flags(uint64_t i) const { return flags_[i]; }
+    uint8_t flags(uint64_t i) const { return bytes_[i] & kFlagMask; }
     // True if a flag says that an entry is wrong about whether its cluster is referred to once.
     bool has_wrong_copied() const;
-    // The counts, if all of them fit in a byte; else null.
-    const uint8_t* bytes() const { return wide_ ? nullptr : narrow_; }
+    // The counts as bytes, unless one of them is too large.
+    using ByteCounts = std::array<uint8_t, kPageClusters>;
+    std::optional<ByteCounts> byte_counts() const;
 
    private:
     friend class References;
@@ -46,8 +49,16 @@ class References {
     // All of [first, end) get `times` more if that is possible without a look at each.
     bool add_quickly(uint64_t first, uint64_t end, uint64_t times, uint32_t limit);
 
-    uint8_t narrow_[kPageClusters] = {};
-    uint8_t flags_[kPageClusters] = {};
+    static constexpr unsigned kFlagBits = 3;
+    static constexpr uint8_t kFlagMask = (1 << kFlagBits) - 1;
+    static constexpr uint8_t kMostInByte = UINT8_MAX >> kFlagBits;
+
+    void set_byte_count(uint64_t i, uint32_t count) {
+      bytes_[i] = static_cast<uint8_t>(count << kFlagBits | flags(i));
+    }
+
+    // Counts above flags. Of the counts nothing is said here where wide_ is set.
+    uint8_t bytes_[kPageClusters] = {};
     Counts wide_;
     Counts refcounts_;
   };
@@ -74,7 +85,7 @@ class References {
   }
   void clear(uint64_t cluster);
   void add_flag(uint64_t cluster, Flag flag) {
-    page(cluster).flags_[cluster % kPageClusters] |= flag;
+    page(cluster).bytes_[cluster % kPageClusters] |= flag;
   }
   void add_flag_run(uint64_t cluster, uint64_t clusters, Flag flag);
   bool has_flag(uint64_t cluster, Flag flag) const {

@@ -47,6 +47,26 @@ TEST(References, FlagsOfARunStayInTheRun) {
   }
 }
 
+// A flag shares its byte with the count.
+TEST(References, CountsAndFlagsLeaveEachOtherAlone) {
+  References references(65535, 1000);
+  for (uint32_t count = 1; count <= 300; ++count) {
+    references.add(9, 1);
+    if (count % 3 == 0) references.add_flag(9, References::kCopiedSet);
+    if (count % 5 == 0) references.add_flag_run(8, 2, References::kUnreadable);
+    ASSERT_EQ(references.get(9), count);
+    ASSERT_EQ(references.get(8), 0u);
+    ASSERT_EQ(references.has_flag(9, References::kCopiedSet), count >= 3);
+    ASSERT_EQ(references.has_flag(9, References::kUnreadable), count >= 5);
+    ASSERT_FALSE(references.has_flag(9, References::kCopiedClear));
+    const auto bytes = references.find(0)->byte_counts();
+    ASSERT_TRUE(!bytes || (*bytes)[9] == count);
+  }
+  references.clear(9);
+  EXPECT_EQ(references.get(9), 0u);
+  EXPECT_TRUE(references.has_flag(9, References::kCopiedSet));
+}
+
 TEST(References, ARefcountIsWhatWasCountedUnlessSaidOtherwise) {
   References references(65535, 1000);
   references.add(5, 300);
