@@ -1,13 +1,24 @@
 #include "block/io/offload_pool.h"
 
+#include <sched.h>
+
 #include <algorithm>
 #include <utility>
 
 namespace calf {
+namespace {
+
+// That this process may use. Asked of the kernel directly: the library reads a file for it.
+unsigned processors() {
+  cpu_set_t set;
+  if (::sched_getaffinity(0, sizeof set, &set) != 0) return std::thread::hardware_concurrency();
+  return static_cast<unsigned>(CPU_COUNT(&set));
+}
+
+}  // namespace
 
 OffloadPool::OffloadPool(unsigned max_threads)
-    : max_threads_(max_threads != 0 ? max_threads
-                                    : std::clamp(std::thread::hardware_concurrency(), 2u, 16u)) {}
+    : max_threads_(max_threads != 0 ? max_threads : std::clamp(processors(), 2u, 16u)) {}
 
 OffloadPool::~OffloadPool() {
   {

@@ -11,7 +11,7 @@ namespace calf::qcow2 {
 
 struct HeaderBytes {
   Header header;
-  // Cluster 0, or all of a shorter file.
+  // Cluster 0 or all of a shorter file; the first bytes only if the header is in them.
   std::vector<uint8_t> cluster0;
 };
 

@@ -14,8 +14,9 @@ namespace {
 constexpr uint64_t kMaxL2Bytes = uint64_t{16} << 20;
 constexpr uint64_t kPiece = uint64_t{128} << 10;  // stays in a core's cache
 
-Async<uint32_t> digest_range(block::Node& file, uint32_t digest, ByteRange range) {
-  std::vector<uint8_t> bytes;
+// `bytes` is memory to use.
+Async<uint32_t> digest_range(block::Node& file, uint32_t digest, ByteRange range,
+                             std::vector<uint8_t>& bytes) {
   while (!range.empty()) {
     uint64_t length = std::min(range.length, kPiece);
     bytes.resize(static_cast<size_t>(length));
@@ -46,9 +47,10 @@ Async<uint32_t> tables_digest(Executor& executor, block::Node& file) {
     if (offset != 0 && offset < file.size()) tables.push_back(offset);
   }
   uint64_t step = std::max<uint64_t>(1, div_round_up(tables.size() * cluster, kMaxL2Bytes));
+  std::vector<uint8_t> bytes;
   for (size_t i = 0; i < tables.size(); i += static_cast<size_t>(step)) {
     ByteRange table{tables[i], cluster};
-    CO_TRY(digest, co_await digest_range(file, digest, table));
+    CO_TRY(digest, co_await digest_range(file, digest, table, bytes));
     if (i % 64 == 0) co_await executor.yield();
   }
   co_return digest;

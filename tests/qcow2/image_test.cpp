@@ -1,6 +1,7 @@
 // Single operations on an image, against what a reader sees afterwards.
 #include "block/qcow2/image.h"
 
+#include "block/qcow2/read_header.h"
 #include "tests/support/image_fixture.h"
 
 namespace calf::qcow2 {
@@ -55,6 +56,38 @@ TEST_F(QcowImage, NewImageOnADeviceHidesWhatWasThere) {
     ASSERT_OK(write(**image, 65536, pattern(2, 200000)));
     ASSERT_OK(close(**image));
     expect_clean(disk);
+  }
+}
+
+// Short headers are read in one small piece; where that is not enough nothing is lost.
+TEST_F(QcowImage, AHeaderOfAnyLengthIsReadWhole) {
+  CreateOptions options;
+  options.size = 1 << 20;
+  options.backing_name = std::string(300, 'b');
+  options.backing_format = "raw";
+  for (size_t length : {0, 2000, 3000, 3200, 3240, 3248, 3256, 3300, 4000, 5000, 60000}) {
+    auto disk = make(options);
+    test::SimulatedFile node(executor(), disk, {});
+    auto read_from = [](block::Node* file) -> Async<HeaderBytes> {
+      co_return co_await read_header(*file);
+    };
+    auto before = run(read_from(&node));
+    ASSERT_OK(before);
+    Header header = before->header;
+    header.extensions.push_back({0x12345678, pattern(1, length)});
+    auto bytes = serialize_header(header);
+    ASSERT_OK(bytes);
+    disk->content.write(0, *bytes);
+    auto after = run(read_from(&node));
+    ASSERT_OK(after);
+    EXPECT_EQ(after->header.backing_name, options.backing_name) << length;
+    EXPECT_EQ(after->header.backing_format, options.backing_format) << length;
+    const Extension* extension = after->header.find(0x12345678);
+    ASSERT_NE(extension, nullptr) << length;
+    EXPECT_EQ(extension->data, pattern(1, length)) << length;
+    if (length < 2000) {
+      EXPECT_LE(after->cluster0.size(), 4096u);
+    }
   }
 }
 
