@@ -112,6 +112,10 @@ class ImageFiles:
         overlay = self.overlay(name, base)
         length = self.scale * MIB // 2
         run("qemu-io", "-f", "qcow2", "-c", f"write -q -P 7 0 {length}", overlay)
+        # Or the flushes of who is measured would write all this first.
+        for path in (base, overlay):
+            with open(path, "rb") as file:
+                os.fsync(file.fileno())
         return overlay
 
     @functools.cache

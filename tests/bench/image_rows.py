@@ -142,7 +142,8 @@ class ImageRows:
         yield self.command("decompress-zlib", 2.8, convert("qcow2", "raw", lambda: files.compressed("zlib")))
         yield self.command("decompress-zstd", 1.5, convert("qcow2", "raw", lambda: files.compressed("zstd")))
         yield self.command("commit", 1.4, lambda image: ["commit", "-q", "-f", "qcow2", image],
-                           fresh=lambda: files.filled_overlay("commit.qcow2"))
+                           fresh=lambda: files.filled_overlay("commit.qcow2"),
+                           limit=lambda image: ["store", image, str(files.scale << 19)])
         yield self.command("rebase", 2.5, lambda image: ["rebase", "-f", "qcow2", "-b", files.full(), "-F", "qcow2", image],
                            fresh=lambda: files.overlay("rebase.qcow2", files.scattered()))
         yield self.command("compare-full", 1.8, lambda _: ["compare", "-q", "-f", "raw", "-F", "qcow2", files.full_raw(), files.full()],
