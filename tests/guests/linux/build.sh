@@ -15,46 +15,19 @@
 set -euo pipefail
 
 here=$(dirname "$(realpath "$0")")
+. "$here/kernel_lib.sh"
 cached_only=
 [ "${1:-}" = --cached ] && { cached_only=1; shift; }
 cache=${1:-${CALF_CACHE:-$HOME/.cache/calf}/guests}
-source=/usr/src/linux-source-6.1.tar.xz
-jobs=${CALF_JOBS:-$(nproc)}
-
-fail() {
-  echo "build.sh: $*" >&2
-  exit 1
-}
-
-require() {  # what, package
-  [ -n "$(type -P "$1")" ] || [ -e "$1" ] || fail "$1 is missing: apt-get install $2"
-}
-require "$source" linux-source-6.1
-require busybox busybox-static
-require flex flex
-require bison bison
-require bc bc
-require cpio cpio
+require_kernel_tools
 require lz4 lz4
 require zstd zstd
 require xz xz-utils
-require /usr/include/libelf.h libelf-dev
-busybox=$(type -P busybox)
-readelf -lW "$busybox" | grep -q INTERP && fail "$busybox is not static: apt-get install busybox-static"
 
 build_kernel() {
-  local work=$1
-  local tree=$work/linux-source-6.1 out=$work/out
-  export KBUILD_BUILD_TIMESTAMP='2024-01-01' KBUILD_BUILD_USER=calf KBUILD_BUILD_HOST=guest
-  local -a make=(nice make -s -j"$jobs" -C "$tree" O="$out")
-  [ -n "$(type -P ccache)" ] && make+=(CC="ccache gcc")
-
-  tar -C "$work" -xf "$source"
-  mkdir "$out"
-  "${make[@]}" tinyconfig
-  (cd "$tree" && scripts/kconfig/merge_config.sh -m -O "$out" "$out/.config" "$here/config")
-  "${make[@]}" olddefconfig
-  check_config "$out/.config"
+  local work=$1 tree out
+  local -a make
+  configure_kernel "$work" "$here/config"
   "${make[@]}" bzImage
   cp "$out/arch/x86/boot/bzImage" "$work/bzImage"
   cp "$out/.config" "$work/config"
@@ -78,23 +51,8 @@ build_kernel() {
   rm -r "$tree" "$out" "$work/lz4_store"
 }
 
-# A line of our fragment that the kernel's dependencies overruled would go unnoticed otherwise.
-check_config() {
-  local line bad=0
-  while read -r line; do
-    case $line in
-    CONFIG_*=*) grep -qxF "$line" "$1" ;;
-    "# CONFIG_"*" is not set") ! grep -q "^$(cut -d' ' -f2 <<<"$line")=" "$1" ;;
-    esac || { echo "not taken: $line"; bad=1; }
-  done <"$here/config"
-  return $bad
-}
-
-hash_of() { cat "$@" | sha256sum | cut -c1-16; }
-# The kernel's key holds the functions that build it, so that a change elsewhere in this file costs no minutes. The tarball
-# is hashed by its size and date: reading 130 MiB on each call would cost more than it proves.
-kernel_key=$( (stat -c '%s %Y' "$source"; gcc -dumpfullversion; declare -f build_kernel check_config
-  hash_of "$here"/{config,lz4_store.c}) | hash_of -)
+# The kernel's key holds the functions that build it, so that a change elsewhere in this file costs no minutes.
+kernel_key=$( (kernel_ingredients; declare -f build_kernel; hash_of "$here"/{config,lz4_store.c}) | hash_of -)
 guest_key=$( (echo "$kernel_key"; hash_of "$here"/{build.sh,init,root-init} "$busybox") | hash_of -)
 kernel=$cache/kernel-$kernel_key
 guest=$cache/linux-$guest_key
@@ -122,25 +80,6 @@ build_userland() {
   find "$out/initrd.tree" "$out/root" -exec touch -h -d 2024-01-01 {} +
   (cd "$out/initrd.tree" && find . | LC_ALL=C sort | cpio --quiet --reproducible -o -H newc -R 0:0) >"$out/initrd"
   rm -r "$out/initrd.tree"
-}
-
-# FUNCTION FOLDER: runs FUNCTION on a new folder that becomes FOLDER once it is whole.
-make_folder() {
-  local work=$2.part log=$2.log
-  rm -rf "$work"
-  mkdir -p "$work"
-  # Not `if ! (…)`: that would switch `set -e` off inside.
-  set +e
-  (set -e; "$1" "$work") >"$log" 2>&1
-  local status=$?
-  set -e
-  if [ $status -ne 0 ]; then
-    tail -n 40 "$log" >&2
-    fail "$1 failed; whole log: $log"
-  fi
-  touch "$work/complete"
-  rm -rf "$2" "$log"
-  mv "$work" "$2"
 }
 
 build_guest() {
