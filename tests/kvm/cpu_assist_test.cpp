@@ -2,6 +2,7 @@
 // is the same on every host: where the processor virtualises, it does the work itself.
 #include "vmm/cpu_assist.h"
 
+#include <cpuid.h>
 #include <gtest/gtest.h>
 
 #include "tests/kvm/mini_machine.h"
@@ -75,15 +76,9 @@ TEST_F(CpuAssistTest, InstructionsGiveWhatTheProcessorGives) {
   prepare();
   poke64(kResults + 0x20, 1);     // equal to RDX:RAX
   poke64(kResults + 0x30, 0x99);  // not equal
-  poke64(kArea + 24, 0x1FA0);     // MXCSR
-  poke64(kArea + 160 + 3 * 16, 0x1122334455667788);
-  poke64(kArea + 512, 2);  // SSE is in the area, x87 is initial
   machine_->load(kCode,
                  {
                      0xBF, 0x00, 0x30, 0x00, 0x00,                                // mov edi,3000h
-                     0x0F, 0x20, 0xE0,                                            // mov rax,cr4
-                     0x0D, 0x00, 0x06, 0x04, 0x00,                                // or eax,40600h
-                     0x0F, 0x22, 0xE0,                                            // mov cr4,rax
                      0x48, 0xBB, 0x01, 0x00, 0x00, 0x00, 0x00, 0x00, 0xF0, 0xF0,  // mov rbx,imm
                      0xF3, 0x48, 0x0F, 0xB8, 0xC3,                                // popcnt rax,rbx
                      0x48, 0x89, 0x07,                                            // mov [rdi],rax
@@ -97,16 +92,6 @@ TEST_F(CpuAssistTest, InstructionsGiveWhatTheProcessorGives) {
                      0xF0, 0x48, 0x0F, 0xC7, 0x4F, 0x20,  // lock cmpxchg16b [rdi+20h]
                      0xF0, 0x48, 0x0F, 0xC7, 0x4F, 0x30,  // lock cmpxchg16b [rdi+30h]
                      0x48, 0x89, 0x47, 0x18,              // mov [rdi+18h],rax
-                     0x31, 0xC9,                          // xor ecx,ecx
-                     0xB8, 0x03, 0x00, 0x00, 0x00,        // mov eax,3
-                     0x31, 0xD2,                          // xor edx,edx
-                     0x0F, 0x01, 0xD1,                    // xsetbv
-                     0x0F, 0x01, 0xD0,                    // xgetbv
-                     0x89, 0x47, 0x10,                    // mov [rdi+10h],eax
-                     0xBE, 0x00, 0x50, 0x00, 0x00,        // mov esi,5000h
-                     0x48, 0x0F, 0xAE, 0x2E,              // xrstor64 [rsi]
-                     0xBE, 0x00, 0x60, 0x00, 0x00,        // mov esi,6000h
-                     0x48, 0x0F, 0xAE, 0x26,              // xsave64 [rsi]
                      0x9B,                                // fwait
                      0xE6, 0xF4,                          // out F4h,al
                      0xF4,                                // hlt
@@ -125,6 +110,38 @@ TEST_F(CpuAssistTest, InstructionsGiveWhatTheProcessorGives) {
   EXPECT_EQ(result(0x28), 0x66u);
   EXPECT_EQ(result(0x30), 0x99u) << "cmpxchg16b that does not";
   EXPECT_EQ(result(0x18), 0x99u);
+}
+
+TEST_F(CpuAssistTest, ProcessorStateIsRestoredAndSaved) {
+  CALF_NEED_KVM();
+  insn::CpuidLeaf features;
+  __cpuid(1, features.eax, features.ebx, features.ecx, features.edx);
+  if ((features.ecx & bit_XSAVE) == 0) GTEST_SKIP() << "needs a processor with XSAVE";
+  prepare();
+  poke64(kArea + 24, 0x1FA0);  // MXCSR
+  poke64(kArea + 160 + 3 * 16, 0x1122334455667788);
+  poke64(kArea + 512, 2);  // SSE is in the area, x87 is initial
+  machine_->load(kCode, {
+                            0xBF, 0x00, 0x30, 0x00, 0x00,  // mov edi,3000h
+                            0x0F, 0x20, 0xE0,              // mov rax,cr4
+                            0x0D, 0x00, 0x06, 0x04, 0x00,  // or eax,40600h
+                            0x0F, 0x22, 0xE0,              // mov cr4,rax
+                            0x31, 0xC9,                    // xor ecx,ecx
+                            0xB8, 0x03, 0x00, 0x00, 0x00,  // mov eax,3
+                            0x31, 0xD2,                    // xor edx,edx
+                            0x0F, 0x01, 0xD1,              // xsetbv
+                            0x0F, 0x01, 0xD0,              // xgetbv
+                            0x89, 0x47, 0x10,              // mov [rdi+10h],eax
+                            0xBE, 0x00, 0x50, 0x00, 0x00,  // mov esi,5000h
+                            0x48, 0x0F, 0xAE, 0x2E,        // xrstor64 [rsi]
+                            0xBE, 0x00, 0x60, 0x00, 0x00,  // mov esi,6000h
+                            0x48, 0x0F, 0xAE, 0x26,        // xsave64 [rsi]
+                            0xE6, 0xF4,                    // out F4h,al
+                            0xF4,                          // hlt
+                        });
+  std::optional<Request> end = run();
+  ASSERT_TRUE(end.has_value());
+  ASSERT_EQ(end->kind, Request::Kind::kDebugExit) << end->text;
   EXPECT_EQ(result(0x10), 3u) << "xgetbv";
   EXPECT_EQ(machine_->peek<uint32_t>(kSavedArea + 24), 0x1FA0u) << "MXCSR";
   EXPECT_EQ(machine_->peek<uint64_t>(kSavedArea + 160 + 3 * 16), 0x1122334455667788u) << "XMM3";
