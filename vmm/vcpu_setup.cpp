@@ -115,6 +115,7 @@ Result<VcpuTemplate> VcpuTemplate::capture(const kvm::Vcpu& vcpu) {
   VcpuTemplate state{};
   TRY(state.sregs, vcpu.sregs());
   TRY(state.lapic, vcpu.lapic());
+  TRY(state.xcrs, vcpu.xcrs());
   return state;
 }
 
@@ -136,6 +137,7 @@ Result<void> reset_vcpu(kvm::Vcpu& vcpu, const VcpuTemplate& initial, uint32_t a
   kvm_sregs sregs = initial.sregs;
   if (!is_first) sregs.apic_base &= ~kApicBaseIsBootstrap;
   TRY_VOID(vcpu.set_sregs(sregs));
+  if (initial.xcrs.nr_xcrs != 0) TRY_VOID(vcpu.set_xcrs(initial.xcrs));
   kvm_lapic_state lapic = initial.lapic;
   set_lapic_register(lapic, kLapicId, apic_id << 24);
   TRY_VOID(vcpu.set_lapic(lapic));

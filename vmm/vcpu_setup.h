@@ -24,6 +24,7 @@ namespace calf::vmm {
 struct VcpuTemplate {
   kvm_sregs sregs;
   kvm_lapic_state lapic;
+  kvm_xcrs xcrs;  // none on a processor without XSAVE
 
   // Of the first vCPU, right after its creation.
   static Result<VcpuTemplate> capture(const kvm::Vcpu& vcpu);

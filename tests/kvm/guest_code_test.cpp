@@ -154,6 +154,18 @@ TEST(GuestCode, RunsAgainAfterAReset) {
   }
 }
 
+TEST(GuestCode, AResetDisablesWhatXsetbvHadEnabled) {
+  CALF_NEED_KVM();
+  MiniMachine machine;
+  kvm_xcrs xcrs = *machine.vcpus[0].xcrs();
+  if (xcrs.nr_xcrs == 0) GTEST_SKIP() << "needs a processor with XSAVE";
+  EXPECT_EQ(xcrs.xcrs[0].value, 1u) << "power-on: x87 only";
+  xcrs.xcrs[0].value = 3;
+  ASSERT_TRUE(machine.vcpus[0].set_xcrs(xcrs).ok());
+  machine.reset_vcpus();
+  EXPECT_EQ(machine.vcpus[0].xcrs()->xcrs[0].value, 1u);
+}
+
 TEST(GuestCode, AnInterruptLineWakesAHaltedProcessor) {
   CALF_NEED_KVM();
   MiniMachine machine;
