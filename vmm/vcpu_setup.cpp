@@ -21,6 +21,8 @@ constexpr std::array kFirmwareMsrs = {
     MsrValue{kMtrrDefaultType, 0xC06},
 };
 
+constexpr uint32_t kFeatureControl = 0x3A;
+
 // MSRs that a guest changes and KVM keeps across our reset. Those that this KVM has not are passed
 // over.
 constexpr std::array kResetMsrs = {
@@ -85,6 +87,16 @@ Result<void> set_firmware_msrs(kvm::Vcpu& vcpu) {
   return vcpu.set_msrs(entries);
 }
 
+// For MSRs that not every processor has.
+Result<void> set_msr_if_there(kvm::Vcpu& vcpu, MsrValue msr) {
+  kvm_msr_entry entry{};
+  entry.index = msr.index;
+  entry.data = msr.value;
+  Result<void> set = vcpu.set_msrs({&entry, 1});
+  if (!set.ok() && set.error().kind() != ErrorKind::kUnsupported) return set;
+  return {};
+}
+
 constexpr uint64_t kCr0Protection = 1u << 0;
 constexpr uint64_t kCr0ExtensionType = 1u << 4;
 constexpr uint64_t kCr0Paging = 1u << 31;
@@ -128,6 +140,9 @@ Result<void> finish_power_on(kvm::Vcpu& vcpu) {
 Result<void> reset_vcpu(kvm::Vcpu& vcpu, const VcpuTemplate& initial, uint32_t apic_id,
                         bool is_first) {
   constexpr uint64_t kApicBaseIsBootstrap = 1u << 8;
+  // A guest that runs guests of its own by VT-x: in VMX operation CR4.VMXE cannot be cleared, and
+  // KVM refuses the registers below. Zero here takes the vCPU out of it. SVM ends with EFER.SVME.
+  TRY_VOID(set_msr_if_there(vcpu, {kFeatureControl, 0}));
   TRY_VOID(vcpu.set_guest_debug(kvm_guest_debug{}));
 
   kvm_vcpu_events events{};
@@ -154,13 +169,8 @@ Result<void> reset_vcpu(kvm::Vcpu& vcpu, const VcpuTemplate& initial, uint32_t a
   debug.dr6 = 0xFFFF0FF0;
   debug.dr7 = 0x400;
   TRY_VOID(vcpu.set_debugregs(debug));
-  for (MsrValue msr : kResetMsrs) {
-    kvm_msr_entry entry{};
-    entry.index = msr.index;
-    entry.data = msr.value;
-    Result<void> set = vcpu.set_msrs({&entry, 1});
-    if (!set.ok() && set.error().kind() != ErrorKind::kUnsupported) return set;
-  }
+  for (MsrValue msr : kResetMsrs)
+    TRY_VOID(set_msr_if_there(vcpu, msr));
   TRY_VOID(vcpu.set_mp_state(is_first ? KVM_MP_STATE_RUNNABLE : KVM_MP_STATE_UNINITIALIZED));
   return finish_power_on(vcpu);
 }
