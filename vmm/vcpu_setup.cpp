@@ -15,10 +15,13 @@ struct MsrValue {
 constexpr uint32_t kMiscEnable = 0x1A0;
 constexpr uint32_t kMtrrDefaultType = 0x2FF;
 
-// What firmware sets, and KVM does not: fast strings on; caches on (all memory write-back).
+// What firmware sets, and KVM does not: fast strings on; caches on. All memory is write-back, the
+// first MiB too: its own ranges stay off, for they say uncacheable.
+constexpr uint64_t kMtrrEnable = 1u << 11;
+constexpr uint64_t kWriteBack = 6;
 constexpr std::array kFirmwareMsrs = {
     MsrValue{kMiscEnable, 1},
-    MsrValue{kMtrrDefaultType, 0xC06},
+    MsrValue{kMtrrDefaultType, kMtrrEnable | kWriteBack},
 };
 
 constexpr uint32_t kFeatureControl = 0x3A;

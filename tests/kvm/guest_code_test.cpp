@@ -154,6 +154,17 @@ TEST(GuestCode, RunsAgainAfterAReset) {
   }
 }
 
+TEST(GuestCode, AllMemoryIsWriteBack) {
+  CALF_NEED_KVM();
+  MiniMachine machine;
+  uint64_t default_type = *machine.vcpus[0].msr(0x2FF);
+  EXPECT_EQ(default_type & 0xFF, 6u) << "write-back";
+  EXPECT_NE(default_type & 1u << 11, 0u) << "MTRRs are on";
+  // Ranges of the first MiB, which are uncacheable until somebody sets them.
+  bool fixed_ranges = (default_type & 1u << 10) != 0;
+  EXPECT_TRUE(!fixed_ranges || *machine.vcpus[0].msr(0x26F) == 0x0606060606060606);
+}
+
 TEST(GuestCode, AResetDisablesWhatXsetbvHadEnabled) {
   CALF_NEED_KVM();
   MiniMachine machine;
