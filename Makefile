@@ -4,6 +4,7 @@
 #   make build       release build in build/release
 #   make test        everything from unit tests to booted guests; under 25 minutes on two cores
 #   make test-iotests  QEMU's own tests of qemu-img with calf-img in its place (fetched on first use)
+#   make test-svm    guests on AMD's virtualisation, which QEMU emulates where there is none (CASE=pattern for some)
 #   make demo        four guests at once from one compressed, write-protected base image
 #   make demo-linux  the same with Linux, booted by SYSLINUX from the disk's MBR
 #   make bench       figures beside QEMU's and the host's limits; ROW=pattern for some, FULL=1 for the large files
@@ -20,10 +21,11 @@ FUZZ_SECONDS ?= 60
 ROW ?=
 FULL ?=
 IOTESTS ?=
+CASE ?=
 RELEASE := build/release
 
 .DEFAULT_GOAL := build
-.PHONY: deps build guests linux-guest test test-iotests test-long test-asan test-tsan test-clang demo demo-linux bench bench-cost lint fuzz install clean
+.PHONY: deps build guests linux-guest test test-iotests test-svm test-long test-asan test-tsan test-clang demo demo-linux bench bench-cost lint fuzz install clean
 
 deps:
 	@scripts/deps.sh packages.txt
@@ -41,6 +43,9 @@ test: build linux-guest
 
 test-iotests: build
 	@tests/iotests/run.py $(RELEASE)/bin/calf-img $(IOTESTS)
+
+test-svm: build
+	@tests/svm/run.sh $(RELEASE) $(CASE)
 
 test-long: build
 	@$(RELEASE)/tests/hostile/mutation_run --images 10000 --jobs $(JOBS)
