@@ -39,6 +39,30 @@ class Growth : public test::ImageTest {
     }
     ASSERT_OK(close(**image));
   }
+  // A disk of 1 MiB that holds `old` gets another size.
+  void prove_resize(CreateOptions options, const Bytes& old, uint64_t new_size) {
+    constexpr uint64_t kOldSize = 1 << 20;
+    options.size = kOldSize;
+    auto disk = make(options);
+    auto image = open(disk);
+    ASSERT_OK(image);
+    ASSERT_OK(write(**image, 0, old));
+    ASSERT_OK(close(**image));
+    CrashProof proof(*this, disk);
+    proof.operation = proof.on_image([&](Image& changed) {
+      return run(changed.truncate(new_size, block::Preallocation::kOff));
+    });
+    proof.look = [&](const CrashProof::Disk& after, bool finished) {
+      expect_old_or_new(after, old, 512 << 10, Bytes(512, 0), finished);
+      auto again = open(after, OpenOptions{});
+      ASSERT_OK(again);
+      const uint64_t size = (*again)->size();
+      EXPECT_TRUE(size == new_size || (!finished && size == kOldSize)) << size;
+      ASSERT_OK(close(**again));
+    };
+    proof.power_cuts();
+    if (!HasFailure()) proof.host_errors();
+  }
 };
 
 // With 512-byte clusters and 64-bit counts a block lasts for 64 clusters.
@@ -95,26 +119,7 @@ TEST_F(Growth, RefcountTable) {
 TEST_F(Growth, L1Table) {
   CreateOptions options;
   options.cluster_size = 512;
-  options.size = 1 << 20;
-  auto disk = make(options);
-  Bytes old = pattern(1, 64 << 10);
-  auto image = open(disk);
-  ASSERT_OK(image);
-  ASSERT_OK(write(**image, 0, old));
-  ASSERT_OK(close(**image));
-  CrashProof proof(*this, disk);
-  proof.operation = proof.on_image(
-      [&](Image& changed) { return run(changed.truncate(8 << 20, block::Preallocation::kOff)); });
-  proof.look = [&](const CrashProof::Disk& after, bool finished) {
-    expect_old_or_new(after, old, 512 << 10, Bytes(512, 0), finished);
-    auto again = open(after, OpenOptions{});
-    ASSERT_OK(again);
-    const uint64_t size = (*again)->size();
-    EXPECT_TRUE(size == 8 << 20 || (!finished && size == 1 << 20)) << size;
-    ASSERT_OK(close(**again));
-  };
-  proof.power_cuts();
-  if (!HasFailure()) proof.host_errors();
+  prove_resize(options, pattern(1, 64 << 10), 8 << 20);
 }
 
 // The new table, 128 clusters in one piece, takes more of them than a refcount block counts, and
@@ -123,26 +128,7 @@ TEST_F(Growth, L1TableLongerThanARefcountBlock) {
   CreateOptions options;
   options.cluster_size = 512;
   options.refcount_bits = 64;
-  options.size = 1 << 20;
-  auto disk = make(options);
-  Bytes old = pattern(1, 8 << 10);
-  auto image = open(disk);
-  ASSERT_OK(image);
-  ASSERT_OK(write(**image, 0, old));
-  ASSERT_OK(close(**image));
-  CrashProof proof(*this, disk);
-  proof.operation = proof.on_image(
-      [&](Image& changed) { return run(changed.truncate(256 << 20, block::Preallocation::kOff)); });
-  proof.look = [&](const CrashProof::Disk& after, bool finished) {
-    expect_old_or_new(after, old, 512 << 10, Bytes(512, 0), finished);
-    auto again = open(after, OpenOptions{});
-    ASSERT_OK(again);
-    const uint64_t size = (*again)->size();
-    EXPECT_TRUE(size == 256 << 20 || (!finished && size == 1 << 20)) << size;
-    ASSERT_OK(close(**again));
-  };
-  proof.power_cuts();
-  if (!HasFailure()) proof.host_errors();
+  prove_resize(options, pattern(1, 8 << 10), 256 << 20);
 }
 
 // A failed switch of the header gives the new table's clusters back.
