@@ -19,6 +19,7 @@
 #include <optional>
 #include <utility>
 
+#include "block/base/frame_pool.h"
 #include "block/base/result.h"
 
 namespace calf {
@@ -28,7 +29,7 @@ class Task;
 
 namespace detail {
 
-struct PromiseBase {
+struct PromiseBase : PooledFrame {
   std::coroutine_handle<> continuation = std::noop_coroutine();
   // The awaiter is still inside await_suspend(): it finds out itself if the task ends now.
   bool starting = false;
@@ -121,7 +122,7 @@ inline Task<void> Promise<void>::get_return_object() {
 
 // A coroutine that nobody awaits: it starts at once and frees itself when it ends.
 struct Detached {
-  struct promise_type {
+  struct promise_type : PooledFrame {
     Detached get_return_object() { return {}; }
     std::suspend_never initial_suspend() noexcept { return {}; }
     std::suspend_never final_suspend() noexcept { return {}; }

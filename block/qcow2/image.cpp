@@ -223,7 +223,8 @@ const block::Limits& Image::limits() const {
   return state_->limits;
 }
 bool Image::read_only() const {
-  return !state_->check_writable().ok();
+  // Asked for each layer that a read passes: no text is made for it.
+  return !state_->options.writable || state_->health.poisoned();
 }
 const std::string& Image::name() const {
   return state_->file.node().name();
