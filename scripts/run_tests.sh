@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Runs the tests of a build folder from fast to slow and stops after the first stage that fails.
+# Runs the tests of a build folder from fast to slow and stops after the first stage that fails. The last line counts all
+# of them: a stage whose tests are all skipped must not be taken for the whole.
 # usage: run_tests.sh BUILD [LABELS]    LABELS: a regular expression, to run those stages only
 set -euo pipefail
 build=${1:?usage: run_tests.sh BUILD [LABELS]}
@@ -10,6 +11,17 @@ if [ ! -r /dev/kvm ] || [ ! -w /dev/kvm ]; then
   echo "SKIPPED: /dev/kvm is not usable here: every test labelled kvm or boot is skipped"
 fi
 status=0
+report=$(mktemp)
+trap 'rm -f "$report"' EXIT
+declare -A sum=([tests]=0 [failures]=0 [skipped]=0)
+# Adds the figures of the stage's report to `sum`.
+count() {
+  local what value
+  for what in "${!sum[@]}"; do
+    value=$(sed -n "/<testsuite/,/>/s/.*\b$what=\"\([0-9]*\)\".*/\1/p" "$report" | head -n 1)
+    sum[$what]=$((sum[$what] + ${value:-0}))
+  done
+}
 [ "$only" = threads ] && stages=(threads)
 for stage in "${stages[@]}"; do
   if [ -n "$only" ] && ! grep -qxE "$only" <<<"$stage"; then continue; fi
@@ -17,6 +29,11 @@ for stage in "${stages[@]}"; do
   jobs=$(nproc)
   case $stage in kvm | boot) jobs=1 ;; esac
   echo "== $stage"
-  ctest --test-dir "$build" -L "^$stage\$" -j "$jobs" --output-on-failure --no-tests=ignore || { status=1; break; }
+  : > "$report"
+  ctest --test-dir "$build" -L "^$stage\$" -j "$jobs" --output-on-failure --no-tests=ignore --output-junit "$report" || status=1
+  count
+  [ $status = 0 ] || break
 done
+ran=$((sum[tests] - sum[skipped]))
+echo "== all stages: $ran tests ran, $((ran - sum[failures])) passed, ${sum[failures]} failed; ${sum[skipped]} were skipped, by name above"
 exit $status
