@@ -42,15 +42,16 @@ class ImageRows:
             sides.append(self.write_limit(limit, count, depth, cache))
         return Row(name, "writes/s", goal, sides, higher=True, quick=quick)
 
-    def write_limit(self, limit, count, depth, cache):
+    def write_limit(self, limit, count, depth, cache, guests=1):
         size, base = limit
-        file = self.files.path("limit.raw")
+        names = [self.files.path(f"limit{i}.raw") for i in range(guests)]
         direct = ["direct"] if cache == "none" else []
 
         def measure():
-            file.unlink(missing_ok=True)
+            for file in names:
+                file.unlink(missing_ok=True)
             return self.runner.rate([[self.limits, "allocate", file, str(count), str(depth), str(size), base() if base else "-",
-                                      *direct]], count)
+                                      *direct] for file in names], count)
         return Contestant("limit", measure)
 
     def bench_rows(self):
@@ -77,7 +78,7 @@ class ImageRows:
         empty = lambda: files.empty("written.qcow2", f"{4 * files.scale}M")
         yield self.writes("allocating-write-no-base", 4, empty, 4000, 32, "none", peers=engines, limit=alone)
         flush = ("--flush-interval=64",)
-        yield self.writes("allocating-write-flushes", 2, overlay, 2048, 32, "none", *flush, peers=engines[:1])
+        yield self.writes("allocating-write-flushes", 2, overlay, 2048, 32, "none", *flush, peers=engines[:1], limit=copied)
         zlib = lambda: files.compressed("zlib")
         yield self.reads("compressed-sequential-1", 15, zlib, 10000, 1, "writeback", step=4096)
         yield self.reads("compressed-random-1", 1.6, zlib, 2000, 1, "writeback")
@@ -93,6 +94,8 @@ class ImageRows:
         sides = [Contestant(who, lambda p=program: self.runner.rate(
             [self.bench(p, image, count, 32, "writeback") for image in overlays], count), prepare)
             for who, program in self.sides]
+        sides.append(Contestant("limit", lambda: self.runner.rate(
+            [[self.limits, "read", self.files.full_raw(), str(count), "1"]] * guests, count)))
         return Row("cached-read-16-overlays", "reads/s", 3.5, sides, higher=True)
 
     def many_writers(self, guests=16):
@@ -104,6 +107,7 @@ class ImageRows:
         sides = [Contestant(who, lambda p=program, o=options: self.runner.rate(
             [self.bench(p, image, count, 32, "none", "-w", *o) for image in overlays], count), prepare)
             for who, program, options in (("calf", self.img, ()), ("QEMU", "qemu-img", ("-i", "native")))]
+        sides.append(self.write_limit((65536, self.files.full_raw), count, 32, "none", guests))
         return Row("allocating-write-16-overlays", "writes/s", 2, sides, higher=True)
 
     # ---- whole images ----
@@ -145,13 +149,16 @@ class ImageRows:
                            fresh=lambda: files.filled_overlay("commit.qcow2"),
                            limit=lambda image: ["store", image, str(files.scale << 19)])
         yield self.command("rebase", 2.5, lambda image: ["rebase", "-f", "qcow2", "-b", files.full(), "-F", "qcow2", image],
-                           fresh=lambda: files.overlay("rebase.qcow2", files.scattered()))
+                           fresh=lambda: files.overlay("rebase.qcow2", files.scattered()),
+                           limit=lambda image: ["copy", files.scattered_raw(), image])
         yield self.command("compare-full", 1.8, lambda _: ["compare", "-q", "-f", "raw", "-F", "qcow2", files.full_raw(), files.full()],
                            limit=lambda _: ["compare", files.full_raw(), files.full_raw()])
         yield self.command("compare-zlib-raw", 4, lambda _: [
             "compare", "-q", "-f", "qcow2", "-F", "raw", files.compressed("zlib"), files.real_raw()])
-        yield self.command("check-fragmented", 100, lambda _: ["check", "-q", "-f", "qcow2", files.fragmented()])
-        yield self.command("check-1-TiB-metadata", 10, lambda _: ["check", "-q", "-f", "qcow2", files.large_metadata()])
+        yield self.command("check-fragmented", 100, lambda _: ["check", "-q", "-f", "qcow2", files.fragmented()],
+                           limit=lambda _: ["scan", files.fragmented()])
+        yield self.command("check-1-TiB-metadata", 10, lambda _: ["check", "-q", "-f", "qcow2", files.large_metadata()],
+                           limit=lambda _: ["scan", files.large_metadata()])
         yield self.command("snapshot-create-fragmented", 100, lambda image: ["snapshot", "-c", "s", image],
                            fresh=lambda: files.copy_of(files.fragmented(), "snapshot.qcow2"), quick=False)
 
@@ -161,14 +168,16 @@ class ImageRows:
             return image
         yield self.command("snapshot-delete-fragmented", 100, lambda image: ["snapshot", "-d", "s", image],
                            fresh=with_snapshot, quick=False)
-        yield self.command("map-json-fragmented", 8, lambda _: ["map", "--output=json", "-f", "qcow2", files.fragmented()])
+        yield self.command("map-json-fragmented", 8, lambda _: ["map", "--output=json", "-f", "qcow2", files.fragmented()],
+                           limit=lambda _: ["scan", files.fragmented()])
         yield self.command("create-1-TiB-metadata", 10, lambda out: [
             "create", "-q", "-f", "qcow2", "-o", "preallocation=metadata", out, "1T"],
             limit=lambda out: ["store", out, str(160 << 20)])
         yield self.command("create-overlay", 5, lambda out: [
             "create", "-q", "-f", "qcow2", "-b", files.full(), "-F", "qcow2", out], unit="ms", scale=1000, repeat=20,
             limit=lambda out: ["store", out, str(3 * 65536)])
-        yield self.command("info", 5, lambda _: ["info", "-f", "qcow2", files.full()], unit="ms", scale=1000, repeat=20)
+        yield self.command("info", 5, lambda _: ["info", "-f", "qcow2", files.full()], unit="ms", scale=1000, repeat=20,
+                           limit=lambda _: ["look", files.full()])
 
     def rows(self):
         yield from self.bench_rows()

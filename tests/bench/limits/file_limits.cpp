@@ -89,6 +89,21 @@ int run_compare_limit(const char* first, const char* second) {
   });
 }
 
+int run_scan_limit(const char* file) {
+  File source(file, O_RDONLY);
+  if (source.fd < 0) return errno;
+  return by_two_threads(data_parts(source.fd), [&](Part part, char* buffer, char*) {
+    return moved(::pread(source.fd, buffer, part.length, part.offset), part.length);
+  });
+}
+
+int run_look_limit(const char* file) {
+  File source(file, O_RDONLY);
+  if (source.fd < 0) return errno;
+  char header[4096];
+  return moved(::pread(source.fd, header, sizeof header, 0), sizeof header);
+}
+
 int run_store_limit(const char* file, uint64_t bytes) {
   File target(file, O_RDWR | O_CREAT | O_TRUNC);
   if (target.fd < 0) return errno;

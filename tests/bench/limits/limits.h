@@ -30,6 +30,10 @@ double run_io_limit(const IoLimit& limit);
 int run_copy_limit(const char* from, const char* to);
 // Reads both files as far as the first one goes and compares; EPROTO if they differ.
 int run_compare_limit(const char* first, const char* second);
+// Reads what is no hole of the file.
+int run_scan_limit(const char* file);
+// Opens the file and reads its first 4 KiB, by one thread: what a program costs that does nothing.
+int run_look_limit(const char* file);
 // Writes `bytes` to a new file and waits until the disk has them.
 int run_store_limit(const char* file, uint64_t bytes);
 

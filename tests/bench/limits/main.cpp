@@ -16,6 +16,7 @@ int usage() {
       "       bench_limits read|write FILE COUNT DEPTH [direct]\n"
       "       bench_limits allocate FILE COUNT DEPTH BYTES BASE|- [direct]\n"
       "       bench_limits copy FROM TO | compare FILE FILE | store FILE BYTES\n"
+      "       bench_limits scan FILE | look FILE\n"
       "       bench_limits run REPORT COMMAND\n",
       stderr);
   return 2;
@@ -67,6 +68,8 @@ int main(int argc, char** argv) {
   if (what == "compare" && argc > 3) {
     return exit_code(calf::bench::run_compare_limit(argv[2], argv[3]));
   }
+  if (what == "scan" && argc > 2) return exit_code(calf::bench::run_scan_limit(argv[2]));
+  if (what == "look" && argc > 2) return exit_code(calf::bench::run_look_limit(argv[2]));
   if (what == "store" && argc > 3) {
     return exit_code(calf::bench::run_store_limit(argv[2], number(argv[3])));
   }
