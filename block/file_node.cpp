@@ -21,8 +21,10 @@ namespace {
 // One system call moves less than 2 GiB and takes at most IOV_MAX pieces.
 constexpr size_t kMaxTransfer = size_t{1} << 30;
 constexpr unsigned kMaxPieces = 1024;
-// A read of cached bytes is a copy; from here on another thread of the host makes it meanwhile.
-constexpr size_t kLargeCopy = size_t{256} << 10;
+// What is worth another thread of the host. A write of the same size takes longer: it finds pages
+// for the bytes, too.
+constexpr size_t kLargeRead = size_t{256} << 10;
+constexpr size_t kLargeWrite = size_t{32} << 10;
 
 Error not_a_regular_file(const std::string& path) {
   return make_error(ErrorKind::kInvalid, "'file' driver requires '{}' to be a regular file", path);
@@ -187,15 +189,16 @@ Async<> FileNode::transfer(bool is_write, uint64_t offset, IoSlice data, int rw_
     }
     uint64_t position = offset + done;
     int64_t n = 0;
+    using Copy = Executor::Copy;
+    const size_t large = is_write ? kLargeWrite : kLargeRead;
+    // With flags a write waits for the device, cached or not.
+    const bool copied = !is_direct() && rw_flags == 0;
+    const Copy copy = !copied ? Copy::kNone : rest.size() < large ? Copy::kSmall : Copy::kLarge;
     if (is_write) {
-      const bool cached = !is_direct() && rw_flags == 0;
-      n = co_await executor_.writev(fd_.get(), vectors, count, position, rw_flags, cached);
+      n = co_await executor_.writev(fd_.get(), vectors, count, position, rw_flags, copy);
       holes_.forget();
     } else {
-      const bool large = !is_direct() && rest.size() >= kLargeCopy;
-      // Every other one, so that this thread and the other copy side by side.
-      const bool aside = large && std::exchange(next_aside_, !next_aside_);
-      n = co_await executor_.readv(fd_.get(), vectors, count, position, aside);
+      n = co_await executor_.readv(fd_.get(), vectors, count, position, copy);
     }
     if (n == -EINTR || n == -EAGAIN) {
       co_await executor_.yield();

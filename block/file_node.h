@@ -147,8 +147,6 @@ class FileNode final : public Node, public HostCopy {
   Limits limits_;
   FileId id_;
   bool block_device_ = false;
-  // Whether the next large read of cached bytes is handed to another thread.
-  bool next_aside_ = true;
   uint64_t size_ = 0;
   // What the host takes for the size, with O_DIRECT: direct writes that make a file longer are slow
   // (one at a time, by a worker of the kernel), so it is made longer in steps, ahead of them.

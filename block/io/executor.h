@@ -47,9 +47,10 @@ class Executor {
     // Where offload() work runs; not owned, may be shared by executors. Null: a small pool of its
     // own, made at first use.
     OffloadPool* pool = nullptr;
-    // Nobody waits for this thread but for the whole of its work, as in a tool: what copies to the
-    // page cache or changes a file's blocks is done here and now. io_uring would hand it to a
-    // thread of the kernel, which costs more than it takes.
+    // Nobody waits for this thread but for the whole of its work, as in a tool: what changes a
+    // file's blocks, and what copies to the page cache while there is nothing else to do, is done
+    // here and now. io_uring would hand it to a thread of the kernel, which costs more than it
+    // takes unless this one goes on meanwhile.
     bool alone = false;
   };
 
@@ -90,11 +91,17 @@ class Executor {
   // The IoOp lives in the awaiter, hence in the awaiting coroutine's frame; iovec arrays outlive
   // the await.
   struct IoAwaiter;
-  // `aside`: the bytes are many and probably cached, so another thread copies them.
-  IoAwaiter readv(int fd, const iovec* iov, unsigned count, uint64_t offset, bool aside = false);
-  // `cached`: it is a copy to the page cache, no more.
+  // What a transfer is for a processor: with the page cache it is a copy, by whichever thread makes
+  // it.
+  enum class Copy : uint8_t {
+    kNone,   // the device moves the bytes
+    kSmall,  // over before another thread had heard of it
+    kLarge,
+  };
+  IoAwaiter readv(int fd, const iovec* iov, unsigned count, uint64_t offset,
+                  Copy copy = Copy::kNone);
   IoAwaiter writev(int fd, const iovec* iov, unsigned count, uint64_t offset, int rw_flags = 0,
-                   bool cached = false);
+                   Copy copy = Copy::kNone);
   IoAwaiter fdatasync(int fd);
   IoAwaiter fallocate(int fd, int mode, uint64_t offset, uint64_t length);
   // The new descriptor or -errno. `path` outlives the await.
@@ -136,6 +143,11 @@ class Executor {
   bool look_around();  // true if a poller found work, or the engine has some
   OffloadPool& pool();
 
+  // Reads and writes that the engine has.
+  unsigned transfers_ = 0;
+  // Those of them that another thread copies.
+  unsigned aside_ = 0;
+
   std::unique_ptr<IoEngine> engine_;
   OffloadPool* pool_;
   bool alone_;
@@ -151,9 +163,10 @@ class Executor {
 };
 
 struct Executor::IoAwaiter {
-  IoEngine* engine;
+  Executor* executor;
   IoOp op;
-  bool now = false;
+  bool now = false;    // not by the engine
+  bool aside = false;  // by another thread, as far as one can tell
 
   bool await_ready() noexcept {
     if (now) op.result = perform(op);
@@ -161,9 +174,22 @@ struct Executor::IoAwaiter {
   }
   void await_suspend(std::coroutine_handle<> handle) {
     op.waiter = handle;
-    engine->submit(op);
+    executor->transfers_ += is_transfer() ? 1 : 0;
+    executor->aside_ += aside ? 1 : 0;
+    executor->engine_->submit(op);
   }
-  int64_t await_resume() const noexcept { return op.result; }
+  int64_t await_resume() const noexcept {
+    if (!now) {
+      executor->transfers_ -= is_transfer() ? 1 : 0;
+      executor->aside_ -= aside ? 1 : 0;
+    }
+    return op.result;
+  }
+
+ private:
+  bool is_transfer() const {
+    return op.code == IoOp::Code::kReadv || op.code == IoOp::Code::kWritev;
+  }
 };
 
 namespace detail {
