@@ -29,7 +29,7 @@ Async<std::optional<FileStretch>> FileHoles::at(Executor& executor, int fd, uint
   if (auto stretch = remembered(offset)) co_return stretch;
   uint64_t changes = changes_;
   auto start = static_cast<off_t>(offset);
-  Seek found = co_await executor.offload([fd, start] { return seek(fd, start); });
+  Seek found = co_await executor.offload_brief([fd, start] { return seek(fd, start); });
   if (found.data < 0 && found.error != ENXIO) {
     can_tell_ = found.error != EINVAL && found.error != EOPNOTSUPP;
     co_return std::nullopt;

@@ -406,7 +406,7 @@ Async<> FileNode::truncate(uint64_t size, Preallocation preallocation) {
   }
   uint64_t old_size = size_;
   int fd = fd_.get();
-  int error = co_await executor_.offload(
+  int error = co_await executor_.offload_brief(
       [fd, size] { return ::ftruncate(fd, static_cast<off_t>(size)) == 0 ? 0 : errno; });
   holes_.forget();
   if (error != 0) co_return Error::from_errno(error, "Failed to resize the file");

@@ -138,8 +138,8 @@ Executor::IoAwaiter Executor::readv(int fd, const iovec* iov, unsigned count, ui
   awaiter.op.iov = iov;
   awaiter.op.iov_count = count;
   awaiter.op.offset = offset;
-  // While another thread copies, this one does: both at the same time.
-  awaiter.aside = awaiter.op.aside = copy == Copy::kLarge && aside_ == 0;
+  // One half each, so that both copy at the same time.
+  awaiter.aside = awaiter.op.aside = copy == Copy::kLarge && 2 * aside_ <= transfers_;
   return awaiter;
 }
 

@@ -120,6 +120,10 @@ class Executor {
   // executor.
   template <class Fn>
   auto offload(Fn fn);
+  // The same for what is over at once, unless the disk has to be asked: who is alone
+  // (Options::alone) does it here and now.
+  template <class Fn>
+  auto offload_brief(Fn fn);
 
   // Lets other ready coroutines run first.
   auto yield();
@@ -225,21 +229,30 @@ struct OffloadAwaiter {
   Executor* executor;
   OffloadPool* pool;
   Fn fn;
+  bool now = false;
   Slot result{};
 
-  bool await_ready() const noexcept { return false; }
+  bool await_ready() {
+    if (now) work();
+    return now;
+  }
   void await_suspend(std::coroutine_handle<> handle) {
     pool->run([this, handle] {
-      if constexpr (std::is_void_v<T>) {
-        fn();
-      } else {
-        result.emplace(fn());
-      }
+      work();
       executor->post([handle] { handle.resume(); });
     });
   }
   T await_resume() {
     if constexpr (!std::is_void_v<T>) return std::move(*result);
+  }
+
+ private:
+  void work() {
+    if constexpr (std::is_void_v<T>) {
+      fn();
+    } else {
+      result.emplace(fn());
+    }
   }
 };
 
@@ -288,6 +301,11 @@ T Executor::run_blocking(Task<T> task) {
 template <class Fn>
 auto Executor::offload(Fn fn) {
   return detail::OffloadAwaiter<Fn>{this, &pool(), std::move(fn)};
+}
+
+template <class Fn>
+auto Executor::offload_brief(Fn fn) {
+  return detail::OffloadAwaiter<Fn>{this, alone_ ? nullptr : &pool(), std::move(fn), alone_};
 }
 
 inline auto Executor::yield() {

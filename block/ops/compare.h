@@ -14,7 +14,7 @@ namespace calf::ops {
 struct CompareOptions {
   // The same allocation and zero status everywhere, too.
   bool strict = false;
-  unsigned parallel = 4;
+  unsigned parallel = 2;
 };
 
 enum class Difference : uint8_t { kNone, kContent, kStatus };
