@@ -19,8 +19,8 @@ namespace calf {
 void* FramePool::take(size_t size) {
   return ::operator new(size);
 }
-void FramePool::give(void* block, size_t size) noexcept {
-  ::operator delete(block, size);
+void FramePool::give(void* block, size_t /*size*/) noexcept {
+  ::operator delete(block);
 }
 
 #else
