@@ -33,16 +33,24 @@ class UringEngine final : public IoEngine {
   void submit(IoOp& op) override;
   void cancel(IoOp& op) override;
   void wait(bool block, std::deque<std::coroutine_handle<>>& ready) override;
-  bool has_finished() const override { return io_uring_cq_ready(&ring_) != 0; }
+  bool has_finished() const override { return io_uring_cq_ready(&ring_) != 0 || has_deferred(); }
   void wake() override;
 
  private:
   io_uring_sqe* next_sqe();
+  int enter(bool block);
+  // Has something ended that the kernel tells of when it is entered?
+  bool has_deferred() const {
+    return deferring_ && (IO_URING_READ_ONCE(*ring_.sq.kflags) & IORING_SQ_TASKRUN) != 0;
+  }
   void arm_wakeup();
   void reap(std::deque<std::coroutine_handle<>>& ready);
 
   io_uring ring_{};
   bool open_ = false;
+  // See open().
+  bool deferring_ = false;
+  bool enabled_ = true;
   Fd wake_fd_;
   bool wake_armed_ = false;
   std::atomic<bool> wake_sent_ = false;
@@ -74,10 +82,24 @@ std::string why_refused(int error) {
 }
 
 Result<void> UringEngine::open() {
+  // What has ended is dealt with when this ring's thread enters the kernel for it, not by an
+  // interrupt of whatever that thread does (Linux 6.1). The thread is the one that enables the
+  // ring, which is another than this one for a guest's disk.
+  constexpr unsigned kPlain = IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP;
+  constexpr unsigned kDeferring = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
+                                  IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_R_DISABLED;
   io_uring_params params{};
-  params.flags = IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP;
   params.cq_entries = 4 * kEntries;
+  params.flags = kPlain | kDeferring;
   int r = io_uring_queue_init_params(kEntries, &ring_, &params);
+  deferring_ = r == 0;
+  enabled_ = !deferring_;
+  if (r == -EINVAL) {
+    params = {};
+    params.cq_entries = 4 * kEntries;
+    params.flags = kPlain;
+    r = io_uring_queue_init_params(kEntries, &ring_, &params);
+  }
   if (r < 0) return Error(ErrorKind::kUnsupported, -r, why_refused(-r));
   open_ = true;
   if ((params.features & IORING_FEAT_NODROP) == 0 ||
@@ -92,7 +114,7 @@ Result<void> UringEngine::open() {
 io_uring_sqe* UringEngine::next_sqe() {
   io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
   while (sqe == nullptr) {
-    io_uring_submit(&ring_);
+    enter(false);
     sqe = io_uring_get_sqe(&ring_);
   }
   return sqe;
@@ -154,9 +176,21 @@ void UringEngine::arm_wakeup() {
   wake_armed_ = true;
 }
 
+int UringEngine::enter(bool block) {
+  if (!enabled_) {
+    // liburing 2.3 has a function for it, which its shared library does not export.
+    const auto fd = static_cast<unsigned>(ring_.ring_fd);
+    const int r = io_uring_register(fd, IORING_REGISTER_ENABLE_RINGS, nullptr, 0);
+    if (r < 0) return r;
+    enabled_ = true;
+  }
+  if (block) return io_uring_submit_and_wait(&ring_, 1);
+  return has_deferred() ? io_uring_submit_and_get_events(&ring_) : io_uring_submit(&ring_);
+}
+
 void UringEngine::wait(bool block, std::deque<std::coroutine_handle<>>& ready) {
   arm_wakeup();
-  int r = block ? io_uring_submit_and_wait(&ring_, 1) : io_uring_submit(&ring_);
+  const int r = enter(block);
   // EINTR: a signal; EAGAIN, EBUSY: the kernel wants completions reaped first. The loop comes back.
   if (r < 0 && r != -EINTR && r != -EAGAIN && r != -EBUSY) {
     std::fprintf(stderr, "io_uring_enter failed: %s\n", Error::from_errno(-r).message().c_str());
