@@ -27,7 +27,7 @@ class ImageRows:
 
     def writes(self, name, goal, fresh, count, depth, cache, *more, peers=((),), step=STEP, quick=True, limit=None):
         """`fresh(who)` makes the image to write to before each run; each of `peers` is a way to run QEMU; `limit` is the
-        limit's work on a new file, or on the one that it names: (bytes of a write, the file whose data is copied, or None)."""
+        limit's work on a new file: (bytes of a write, bytes from one write to the next, the file whose data is copied, or None)."""
         count *= self.factor
         images = {}
 
@@ -43,15 +43,15 @@ class ImageRows:
         return Row(name, "writes/s", goal, sides, higher=True, quick=quick)
 
     def write_limit(self, limit, count, depth, cache, guests=1):
-        size, base = limit
+        size, every, base = limit
         names = [self.files.path(f"limit{i}.raw") for i in range(guests)]
         direct = ["direct"] if cache == "none" else []
 
         def measure():
             for file in names:
                 file.unlink(missing_ok=True)
-            return self.runner.rate([[self.limits, "allocate", file, str(count), str(depth), str(size), base() if base else "-",
-                                      *direct] for file in names], count)
+            return self.runner.rate([[self.limits, "allocate", file, str(count), str(depth), str(size), str(every),
+                                      base() if base else "-", *direct] for file in names], count)
         return Contestant("limit", measure)
 
     def bench_rows(self):
@@ -68,9 +68,9 @@ class ImageRows:
         yield self.writes("direct-overwrite-32", 1, full_copy, 20000, 32, "none", peers=engines, quick=False)
         overlay = lambda: files.overlay("written.qcow2", files.full())
         sub = lambda: files.overlay("written.qcow2", files.full(), "-o", "extended_l2=on,cluster_size=128k")
-        copied, alone = (65536, files.full_raw), (4096, None)
+        copied, alone, apart = (65536, 65536, files.full_raw), (4096, 65536, None), (4096, 131072, None)
         yield self.writes("allocating-write", 2, overlay, 4000, 32, "none", peers=engines, limit=copied)
-        yield self.writes("allocating-write-subclusters", 4, sub, 4000, 32, "none", peers=engines, limit=alone)
+        yield self.writes("allocating-write-subclusters", 4, sub, 4000, 32, "none", peers=engines, limit=apart)
         yield self.writes("allocating-write-depth-1", 1.8, overlay, 2000, 1, "none", peers=engines, limit=copied)
         yield self.writes("allocating-write-cached", 2, overlay, 4000, 32, "writeback", peers=engines[:1],
                           limit=copied)
@@ -107,7 +107,7 @@ class ImageRows:
         sides = [Contestant(who, lambda p=program, o=options: self.runner.rate(
             [self.bench(p, image, count, 32, "none", "-w", *o) for image in overlays], count), prepare)
             for who, program, options in (("calf", self.img, ()), ("QEMU", "qemu-img", ("-i", "native")))]
-        sides.append(self.write_limit((65536, self.files.full_raw), count, 32, "none", guests))
+        sides.append(self.write_limit((65536, 65536, self.files.full_raw), count, 32, "none", guests))
         return Row("allocating-write-16-overlays", "writes/s", 2, sides, higher=True)
 
     # ---- whole images ----

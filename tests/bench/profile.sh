@@ -42,12 +42,24 @@ fresh -b full.qcow2 -F qcow2
 profile allocating-write-cached "$img" "${writes[@]}" -d 32 -t writeback
 fresh -b full.qcow2 -F qcow2 -o extended_l2=on,cluster_size=128k
 profile allocating-write-subclusters "$img" "${writes[@]}" -d 32 -t none
+profile cached-read-full "$img" bench -c 200000 -d 32 -S "$step" -t writeback -f qcow2 full.qcow2
+fresh
+profile allocating-write-no-base "$img" "${writes[@]}" -d 32 -t none
+profile compressed-random-32 "$img" bench -c 4000 -d 32 -S "$step" -t writeback -f qcow2 real-zlib.qcow2
 rm -f profiled.qcow2
 profile create-1-TiB-metadata "$img" create -q -f qcow2 -o preallocation=metadata profiled.qcow2 1T
 rm -f profiled.qcow2
 profile create-overlay "$img" create -q -f qcow2 -b full.qcow2 -F qcow2 profiled.qcow2
 profile compare-full "$img" compare -q -f raw -F qcow2 full.raw full.qcow2
 profile convert-raw-to-qcow2 "$img" convert -f raw -O qcow2 scattered.raw profiled.qcow2
+rm -f profiled.qcow2
+profile convert-c-zlib "$img" convert -f raw -O qcow2 -c real.raw profiled.qcow2
+rm -f profiled.qcow2
+profile decompress-zlib "$img" convert -f qcow2 -O raw real-zlib.qcow2 profiled.qcow2
+rm -f profiled.qcow2
+profile convert-qcow2-to-raw "$img" convert -f qcow2 -O raw scattered.qcow2 profiled.qcow2
+profile check-1-TiB-metadata "$img" check -q -f qcow2 tib.qcow2
+profile info "$img" info -f qcow2 full.qcow2
 profile map-json-fragmented "$img" map --output=json -f qcow2 fragmented.qcow2
 if [ -w /dev/kvm ]; then
   profile start-kernel "$build/bin/calf" -m 128 -serial null -device isa-debug-exit,iobase=0xf4,iosize=0x04 \

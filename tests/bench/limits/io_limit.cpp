@@ -40,7 +40,7 @@ class Requests {
     int measured = fd_;
     if (limit_.base != nullptr) measured = base_ = ::open(limit_.base, O_RDONLY | O_CLOEXEC);
     if (limit_.work == IoLimit::Work::kAllocate) {
-      int error = ::posix_fallocate(fd_, 0, static_cast<off_t>(limit_.count * limit_.bytes));
+      int error = ::posix_fallocate(fd_, 0, static_cast<off_t>(limit_.count * limit_.every));
       if (error != 0) return error;
     }
     const off_t end = ::lseek(measured, 0, SEEK_END);
@@ -61,7 +61,7 @@ class Requests {
       const ssize_t done = ::pread(base_, buffer, limit_.bytes, static_cast<off_t>(random));
       if (done != static_cast<ssize_t>(limit_.bytes)) *error = done < 0 ? errno : EIO;
     }
-    return limit_.bytes * used_++;
+    return limit_.every * used_++;
   }
 
  private:
@@ -128,7 +128,7 @@ int in_flight(const IoLimit& limit, Requests& requests, char* buffers) {
 double run_io_limit(const IoLimit& limit) {
   Requests requests(limit);
   if (int error = requests.open(); error != 0) return -error;
-  if (limit.bytes % kAlignment != 0) return -EINVAL;
+  if (limit.bytes % kAlignment != 0 || limit.every % kAlignment != 0) return -EINVAL;
   Buffer buffers(static_cast<char*>(std::aligned_alloc(kAlignment, limit.bytes * limit.depth)));
   auto begin = std::chrono::steady_clock::now();
   int error = limit.depth == 1 ? one_by_one(limit, requests, buffers.get())

@@ -9,7 +9,7 @@ struct IoLimit {
   enum class Work {
     kRead,      // at random places
     kWrite,     // at random places
-    kAllocate,  // `bytes` each, one behind the other into space that is reserved before
+    kAllocate,  // `bytes` each, `every` so many bytes, into space that is reserved before
   };
   Work work;
   const char* file;
@@ -17,6 +17,7 @@ struct IoLimit {
   unsigned depth;  // 1: plain pread/pwrite; more: io_uring with that many in flight
   bool direct;
   uint64_t bytes = 4096;
+  uint64_t every = 4096;
   // kAllocate: what is written is read here first, at a random place, through the page cache. May
   // be null.
   const char* base = nullptr;

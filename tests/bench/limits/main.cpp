@@ -14,7 +14,7 @@ int usage() {
   std::fputs(
       "usage: bench_limits kvm\n"
       "       bench_limits read|write FILE COUNT DEPTH [direct]\n"
-      "       bench_limits allocate FILE COUNT DEPTH BYTES BASE|- [direct]\n"
+      "       bench_limits allocate FILE COUNT DEPTH BYTES EVERY BASE|- [direct]\n"
       "       bench_limits copy FROM TO | compare FILE FILE | store FILE BYTES\n"
       "       bench_limits scan FILE | look FILE\n"
       "       bench_limits run REPORT COMMAND\n",
@@ -42,11 +42,12 @@ std::optional<IoLimit> io_limit(std::string_view what, int argc, char** argv) {
     limit.work = IoLimit::Work::kRead;
   } else if (what == "write") {
     limit.work = IoLimit::Work::kWrite;
-  } else if (what == "allocate" && argc > 6) {
+  } else if (what == "allocate" && argc > 7) {
     limit.work = IoLimit::Work::kAllocate;
     limit.bytes = number(argv[5]);
-    limit.base = std::string_view(argv[6]) == "-" ? nullptr : argv[6];
-    next = 7;
+    limit.every = number(argv[6]);
+    limit.base = std::string_view(argv[7]) == "-" ? nullptr : argv[7];
+    next = 8;
   } else {
     return std::nullopt;
   }
@@ -55,7 +56,8 @@ std::optional<IoLimit> io_limit(std::string_view what, int argc, char** argv) {
   limit.count = number(argv[3]);
   limit.depth = static_cast<unsigned>(number(argv[4]));
   limit.direct = argc > next && std::string_view(argv[next]) == "direct";
-  if (limit.count == 0 || limit.depth == 0 || limit.bytes == 0) return std::nullopt;
+  if (limit.count == 0 || limit.depth == 0 || limit.bytes == 0 || limit.every < limit.bytes)
+    return std::nullopt;
   return limit;
 }
 
