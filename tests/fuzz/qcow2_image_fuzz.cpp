@@ -76,7 +76,7 @@ void one_input(std::span<const uint8_t> input) {
   executor_options.engine = Executor::Engine::kThreads;
   // Before the executor, so that it ends after it: its threads give back what OpenSSL keeps for
   // each of them when they end.
-  static const int crypto_ready = OPENSSL_init_crypto(0, nullptr);
+  static const int crypto_ready = OPENSSL_init_crypto(OPENSSL_INIT_LOAD_CRYPTO_STRINGS, nullptr);
   if (crypto_ready != 1) __builtin_trap();
   static std::unique_ptr<Executor> executor = std::move(*Executor::create(executor_options));
   auto disk = std::make_shared<test::SimulatedDisk>();
