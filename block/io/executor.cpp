@@ -130,14 +130,23 @@ void Executor::stop() {
   post([this] { stopping_ = true; });
 }
 
+namespace {
+
+IoOp transfer(IoOp::Code code, int fd, const iovec* iov, unsigned count, uint64_t offset) {
+  IoOp op;
+  op.code = code;
+  op.fd = fd;
+  op.iov = iov;
+  op.iov_count = count;
+  op.offset = offset;
+  return op;
+}
+
+}  // namespace
+
 Executor::IoAwaiter Executor::readv(int fd, const iovec* iov, unsigned count, uint64_t offset,
                                     Copy copy) {
-  IoAwaiter awaiter{this, {}};
-  awaiter.op.code = IoOp::Code::kReadv;
-  awaiter.op.fd = fd;
-  awaiter.op.iov = iov;
-  awaiter.op.iov_count = count;
-  awaiter.op.offset = offset;
+  IoAwaiter awaiter{this, transfer(IoOp::Code::kReadv, fd, iov, count, offset)};
   // One half each, so that both copy at the same time.
   awaiter.aside = awaiter.op.aside = copy == Copy::kLarge && 2 * aside_ <= transfers_;
   return awaiter;
@@ -145,12 +154,7 @@ Executor::IoAwaiter Executor::readv(int fd, const iovec* iov, unsigned count, ui
 
 Executor::IoAwaiter Executor::writev(int fd, const iovec* iov, unsigned count, uint64_t offset,
                                      int rw_flags, Copy copy) {
-  IoAwaiter awaiter{this, {}};
-  awaiter.op.code = IoOp::Code::kWritev;
-  awaiter.op.fd = fd;
-  awaiter.op.iov = iov;
-  awaiter.op.iov_count = count;
-  awaiter.op.offset = offset;
+  IoAwaiter awaiter{this, transfer(IoOp::Code::kWritev, fd, iov, count, offset)};
   awaiter.op.flags = rw_flags;
   if (alone_ && copy != Copy::kNone) {
     const bool others = transfers_ != 0 || !ready_.empty();
