@@ -38,7 +38,9 @@ class UringEngine final : public IoEngine {
 
  private:
   io_uring_sqe* next_sqe();
-  int enter(bool block);
+  // Submits what is queued; with `block`, waits for a completion.
+  void enter(bool block);
+  int try_enter(bool block);
   // Has something ended that the kernel tells of when it is entered?
   bool has_deferred() const {
     return deferring_ && (IO_URING_READ_ONCE(*ring_.sq.kflags) & IORING_SQ_TASKRUN) != 0;
@@ -176,7 +178,7 @@ void UringEngine::arm_wakeup() {
   wake_armed_ = true;
 }
 
-int UringEngine::enter(bool block) {
+int UringEngine::try_enter(bool block) {
   if (!enabled_) {
     // liburing 2.3 has a function for it, which its shared library does not export.
     const auto fd = static_cast<unsigned>(ring_.ring_fd);
@@ -188,14 +190,17 @@ int UringEngine::enter(bool block) {
   return has_deferred() ? io_uring_submit_and_get_events(&ring_) : io_uring_submit(&ring_);
 }
 
+void UringEngine::enter(bool block) {
+  const int r = try_enter(block);
+  // EINTR: a signal; EAGAIN, EBUSY: the kernel wants completions reaped first. The loop comes back.
+  if (r >= 0 || r == -EINTR || r == -EAGAIN || r == -EBUSY) return;
+  std::fprintf(stderr, "io_uring_enter failed: %s\n", Error::from_errno(-r).message().c_str());
+  std::abort();
+}
+
 void UringEngine::wait(bool block, std::deque<std::coroutine_handle<>>& ready) {
   arm_wakeup();
-  const int r = enter(block);
-  // EINTR: a signal; EAGAIN, EBUSY: the kernel wants completions reaped first. The loop comes back.
-  if (r < 0 && r != -EINTR && r != -EAGAIN && r != -EBUSY) {
-    std::fprintf(stderr, "io_uring_enter failed: %s\n", Error::from_errno(-r).message().c_str());
-    std::abort();
-  }
+  enter(block);
   reap(ready);
 }
 

@@ -14,6 +14,7 @@ namespace calf::ops {
 struct CompareOptions {
   // The same allocation and zero status everywhere, too.
   bool strict = false;
+  // Parts under way at once: what was read is still in the cache when it is compared.
   unsigned parallel = 2;
 };
 
