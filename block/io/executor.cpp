@@ -49,7 +49,7 @@ void Executor::post(std::function<void()> work) {
   engine_->wake();
 }
 
-bool Executor::run_posted() {
+void Executor::run_posted() {
   std::deque<std::function<void()>> work;
   {
     std::lock_guard lock(posted_mutex_);
@@ -57,7 +57,6 @@ bool Executor::run_posted() {
   }
   for (auto& item : work)
     item();
-  return !work.empty();
 }
 
 bool Executor::has_posted() {
@@ -65,7 +64,7 @@ bool Executor::has_posted() {
   return !posted_.empty();
 }
 
-bool Executor::run_ready() {
+void Executor::run_ready() {
   // Only what is ready now: coroutines that yield() let I/O in between.
   size_t count = ready_.size();
   for (size_t i = 0; i < count; ++i) {
@@ -73,16 +72,19 @@ bool Executor::run_ready() {
     ready_.pop_front();
     handle.resume();
   }
-  return count != 0;
 }
 
-void Executor::turn() {
-  // What ran may have ended what the caller of the loop waits for: only an idle round may block.
-  bool ran = run_posted();
-  ran |= run_ready();
+bool Executor::work() {
+  run_posted();
+  run_ready();
+  bool more = false;
   for (IdlePoller* poller : pollers_)
-    ran |= poller->end_turn();
-  if (ran || !ready_.empty()) {
+    more |= poller->end_turn();
+  return more;
+}
+
+void Executor::rest(bool onward) {
+  if (onward || !ready_.empty()) {
     engine_->wait(false, ready_);
   } else {
     idle();
@@ -122,8 +124,7 @@ bool Executor::look_around() {
 }
 
 void Executor::run_until_stopped() {
-  while (!stopping_ || spawned_ != 0)
-    turn();
+  run_until([this] { return stopping_ && spawned_ == 0; });
 }
 
 void Executor::stop() {
@@ -132,9 +133,11 @@ void Executor::stop() {
 
 namespace {
 
-IoOp transfer(IoOp::Code code, int fd, const iovec* iov, unsigned count, uint64_t offset) {
+IoOp transfer(IoOp::Code code, int fd, const iovec* iov, unsigned count, uint64_t offset,
+              Executor::Copy copy) {
   IoOp op;
   op.code = code;
+  op.at_disk = copy == Executor::Copy::kNone;
   op.fd = fd;
   op.iov = iov;
   op.iov_count = count;
@@ -146,7 +149,7 @@ IoOp transfer(IoOp::Code code, int fd, const iovec* iov, unsigned count, uint64_
 
 Executor::IoAwaiter Executor::readv(int fd, const iovec* iov, unsigned count, uint64_t offset,
                                     Copy copy) {
-  IoAwaiter awaiter{this, transfer(IoOp::Code::kReadv, fd, iov, count, offset)};
+  IoAwaiter awaiter{this, transfer(IoOp::Code::kReadv, fd, iov, count, offset, copy)};
   // One half each, so that both copy at the same time.
   awaiter.aside = awaiter.op.aside = copy == Copy::kLarge && 2 * aside_ <= transfers_;
   return awaiter;
@@ -154,7 +157,7 @@ Executor::IoAwaiter Executor::readv(int fd, const iovec* iov, unsigned count, ui
 
 Executor::IoAwaiter Executor::writev(int fd, const iovec* iov, unsigned count, uint64_t offset,
                                      int rw_flags, Copy copy) {
-  IoAwaiter awaiter{this, transfer(IoOp::Code::kWritev, fd, iov, count, offset)};
+  IoAwaiter awaiter{this, transfer(IoOp::Code::kWritev, fd, iov, count, offset, copy)};
   awaiter.op.flags = rw_flags;
   if (alone_ && copy != Copy::kNone) {
     const bool others = transfers_ != 0 || !ready_.empty();

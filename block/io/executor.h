@@ -139,11 +139,16 @@ class Executor {
  private:
   Executor(std::unique_ptr<IoEngine> engine, const Options& options);
   static detail::Detached drive(Executor* self, Task<void> task);
-  bool run_ready();   // true if anything ran
-  bool run_posted();  // true if anything ran
+  // Rounds of the loop until `ended()`, which is asked before anybody sleeps.
+  template <class Ended>
+  void run_until(Ended ended);
+  void run_ready();
+  void run_posted();
   bool has_posted();
-  void turn();         // one round of the loop; waits if nothing is ready
-  void idle();         // until something is ready, or wake()
+  // A round of the loop: work(), then rest().
+  bool work();             // true if there is more to do at once
+  void rest(bool onward);  // submits; waits if nothing is ready, unless it goes on in any case
+  void idle();             // until something is ready, or wake()
   bool look_around();  // true if a poller found work, or the engine has some
   OffloadPool& pool();
 
@@ -265,18 +270,24 @@ struct YieldAwaiter {
 
 }  // namespace detail
 
+template <class Ended>
+void Executor::run_until(Ended ended) {
+  while (!ended()) {
+    const bool more = work();
+    rest(more || ended());
+  }
+}
+
 template <class T>
 T Executor::run(Task<T> task) {
   bool done = false;
   if constexpr (std::is_void_v<T>) {
     spawn(detail::store_result(std::move(task), &done));
-    while (!done)
-      turn();
+    run_until([&done] { return done; });
   } else {
     std::optional<T> result;
     spawn(detail::store_result(std::move(task), &result, &done));
-    while (!done)
-      turn();
+    run_until([&done] { return done; });
     return std::move(*result);
   }
 }

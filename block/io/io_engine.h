@@ -29,6 +29,8 @@ struct IoOp {
   uint64_t length = 0;  // of fallocate; permissions of a file that open makes
   // Much is copied: not on the submitting thread, if the engine has a choice.
   bool aside = false;
+  // Nothing is copied: the disk moves the bytes, which takes it a while.
+  bool at_disk = false;
   std::chrono::steady_clock::time_point deadline{};
   // Room for an engine's form of `deadline`.
   struct {

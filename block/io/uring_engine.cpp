@@ -13,6 +13,7 @@
 #include <cstdio>
 
 #include "block/base/fd.h"
+#include "block/io/batch_wait.h"
 #include "block/io/io_engine.h"
 
 namespace calf {
@@ -41,6 +42,7 @@ class UringEngine final : public IoEngine {
   // Submits what is queued; with `block`, waits for a completion.
   void enter(bool block);
   int try_enter(bool block);
+  int wait_for_batch(unsigned wanted);
   // Has something ended that the kernel tells of when it is entered?
   bool has_deferred() const {
     return deferring_ && (IO_URING_READ_ONCE(*ring_.sq.kflags) & IORING_SQ_TASKRUN) != 0;
@@ -53,6 +55,10 @@ class UringEngine final : public IoEngine {
   // See open().
   bool deferring_ = false;
   bool enabled_ = true;
+  // Can a wait be told for how long?
+  bool timed_waits_ = false;
+  BatchWait batch_;
+  unsigned at_disk_ = 0;
   Fd wake_fd_;
   bool wake_armed_ = false;
   std::atomic<bool> wake_sent_ = false;
@@ -108,6 +114,7 @@ Result<void> UringEngine::open() {
       (params.features & IORING_FEAT_SUBMIT_STABLE) == 0) {
     return make_error(ErrorKind::kUnsupported, "io_uring of this kernel is too old");
   }
+  timed_waits_ = (params.features & IORING_FEAT_EXT_ARG) != 0;
   wake_fd_.reset(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!wake_fd_.valid()) return Error::from_errno(errno, "eventfd");
   return {};
@@ -157,6 +164,7 @@ void UringEngine::submit(IoOp& op) {
     }
   }
   if (op.aside) sqe->flags |= IOSQE_ASYNC;
+  if (op.at_disk) ++at_disk_;
   io_uring_sqe_set_data(sqe, &op);
 }
 
@@ -186,14 +194,27 @@ int UringEngine::try_enter(bool block) {
     if (r < 0) return r;
     enabled_ = true;
   }
-  if (block) return io_uring_submit_and_wait(&ring_, 1);
+  if (block) {
+    const unsigned wanted = timed_waits_ ? batch_.wanted(at_disk_) : 1;
+    return wanted > 1 ? wait_for_batch(wanted) : io_uring_submit_and_wait(&ring_, 1);
+  }
   return has_deferred() ? io_uring_submit_and_get_events(&ring_) : io_uring_submit(&ring_);
+}
+
+int UringEngine::wait_for_batch(unsigned wanted) {
+  __kernel_timespec longest{0, BatchWait::kLongest.count()};
+  io_uring_cqe* first = nullptr;
+  const int r = io_uring_submit_and_wait_timeout(&ring_, &first, wanted, &longest, nullptr);
+  const unsigned come = io_uring_cq_ready(&ring_);
+  if (r >= 0 || r == -ETIME) batch_.waited(come >= wanted);
+  return r == -ETIME && come == 0 ? io_uring_submit_and_wait(&ring_, 1) : r;
 }
 
 void UringEngine::enter(bool block) {
   const int r = try_enter(block);
-  // EINTR: a signal; EAGAIN, EBUSY: the kernel wants completions reaped first. The loop comes back.
-  if (r >= 0 || r == -EINTR || r == -EAGAIN || r == -EBUSY) return;
+  // EINTR: a signal; EAGAIN, EBUSY: the kernel wants completions reaped first; ETIME: less than a
+  // batch has come. The loop comes back.
+  if (r >= 0 || r == -EINTR || r == -EAGAIN || r == -EBUSY || r == -ETIME) return;
   std::fprintf(stderr, "io_uring_enter failed: %s\n", Error::from_errno(-r).message().c_str());
   std::abort();
 }
@@ -219,6 +240,7 @@ void UringEngine::reap(std::deque<std::coroutine_handle<>>& ready) {
     } else if (tag != kIgnoreTag) {
       IoOp* op = reinterpret_cast<IoOp*>(tag);
       op->result = cqe->res;
+      if (op->at_disk) --at_disk_;
       // A timeout that expired is a success.
       if (op->code == IoOp::Code::kTimeout && cqe->res == -ETIME) op->result = 0;
       ready.push_back(op->waiter);
