@@ -224,12 +224,11 @@ Async<> FileNode::transfer(bool is_write, uint64_t offset, IoSlice data, int rw_
 }
 
 Async<> FileNode::read(uint64_t offset, IoSlice to) {
-  if (to.empty()) co_return Result<void>();
   if (!is_direct() || (is_aligned(offset, block_) && is_aligned(to.size(), block_) &&
                        to.is_aligned_to(limits_.memory_alignment))) {
-    co_return co_await transfer(false, offset, to, 0);
+    return transfer(false, offset, to, 0);
   }
-  co_return co_await read_bounced(offset, to);
+  return read_bounced(offset, to);
 }
 
 Result<void> FileNode::check_writable(ByteRange range) const {

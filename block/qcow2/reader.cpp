@@ -71,14 +71,20 @@ block::Node& layer_with(block::Node& node, ByteRange range) {
   return *layer;
 }
 
-Async<> read_backing(Image::State& state, uint64_t offset, IoSlice to) {
-  uint64_t size = state.backing_size();
-  uint64_t present = offset >= size ? 0 : std::min<uint64_t>(to.size(), size - offset);
-  if (present < to.size()) to.slice(present, to.size() - present).fill(0);
+// The backing file ends inside of the range, or before it.
+Async<> read_backing_end(Image::State& state, uint64_t offset, IoSlice to) {
+  const uint64_t size = state.backing_size();
+  const uint64_t present = offset >= size ? 0 : size - offset;
+  to.slice(present, to.size() - present).fill(0);
   if (present == 0) co_return Result<void>();
-  const ByteRange range{offset, present};
-  block::Node& layer = layer_with(*state.backing, range);
+  block::Node& layer = layer_with(*state.backing, {offset, present});
   co_return co_await layer.read(offset, to.slice(0, present));
+}
+
+Async<> read_backing(Image::State& state, uint64_t offset, IoSlice to) {
+  const ByteRange range{offset, to.size()};
+  if (range.end() > state.backing_size()) return read_backing_end(state, offset, to);
+  return layer_with(*state.backing, range).read(offset, to);
 }
 
 Async<> transfer(Image::State& state, L2Entry entry, ClusterKind kind, uint64_t offset,
@@ -101,9 +107,16 @@ Async<> transfer(Image::State& state, L2Entry entry, ClusterKind kind, uint64_t 
   return {};
 }
 
-}  // namespace
+// The piece that is all of `range`, if there is one and its table is in memory.
+std::optional<Piece> only_piece(Image::State& state, ByteRange range) {
+  const std::optional<L2View> view = state.parts->mapping.find(range.offset);
+  if (!view) return std::nullopt;
+  const Piece piece = next_piece(state, *view, range.offset, range.end());
+  if (piece.length != range.length || piece.kind == ClusterKind::kInvalid) return std::nullopt;
+  return piece;
+}
 
-Async<> read_guest(Image::State& state, uint64_t offset, IoSlice to) {
+Async<> read_held(Image::State& state, uint64_t offset, IoSlice to) {
   if (to.empty()) co_return Result<void>();
   ByteRange range{offset, to.size()};
   RangeLock::Holder hold(state.parts->clusters, state.clusters_of(range), RangeLock::Mode::kShared);
@@ -145,6 +158,20 @@ Async<> read_guest(Image::State& state, uint64_t offset, IoSlice to) {
   co_return co_await all_succeed(state.executor, std::move(tasks));
 }
 
+}  // namespace
+
+// Nothing is to be held of an image that nobody changes, and most reads are one piece of a table in
+// memory: the file is asked at once.
+Async<> read_guest(Image::State& state, uint64_t offset, IoSlice to) {
+  if (!state.options.writable && !to.empty()) {
+    const std::optional<Piece> piece = only_piece(state, {offset, to.size()});
+    if (piece && !reads_zero(state, piece->kind, offset)) {
+      return transfer(state, piece->entry, piece->kind, offset, to);
+    }
+  }
+  return read_held(state, offset, to);
+}
+
 bool part_reads_zero(const Image::State& state, L2Entry entry, ByteRange part) {
   const Geometry& g = state.geometry();
   for (uint64_t at = part.offset; at < part.end();) {
@@ -184,35 +211,33 @@ Async<> read_cluster_part(Image::State& state, L2Entry entry, uint64_t offset, I
 std::optional<block::Extent> known_extent(Image::State& state, ByteRange range) {
   const Geometry& g = state.geometry();
   Mapping& mapping = state.parts->mapping;
-  block::Extent out;
-  Piece first;
-  for (uint64_t at = range.offset; at < range.end();) {
-    std::optional<L2View> view = mapping.find(at);
+  std::optional<L2View> view = mapping.find(range.offset);
+  if (!view) return std::nullopt;
+  const Piece first = next_piece(state, *view, range.offset, range.end());
+  if (first.kind == ClusterKind::kInvalid) return std::nullopt;
+  uint64_t end = range.offset + first.length;
+  // A piece that ended before its slice did has something else behind it. (Compressed clusters are
+  // pieces of their own.)
+  while (end < range.end() && (first.kind == ClusterKind::kCompressed ||
+                               g.clusters_for(end - view->guest) >= view->count)) {
+    view = mapping.find(end);
     if (!view) break;
-    Piece piece = next_piece(state, *view, at, range.end());
-    if (at == range.offset) {
-      first = piece;
-    } else {
-      const uint64_t distance = g.cluster_start(at) - g.cluster_start(range.offset);
-      if (piece.kind != first.kind || !continues(first.entry, piece.entry, distance)) break;
-    }
-    at += piece.length;
-    out.range = {range.offset, at - range.offset};
-    // A piece that ended before its slice did has something else behind it. (Compressed clusters
-    // are pieces of their own.)
-    const bool whole_slice = g.clusters_for(at - view->guest) >= view->count;
-    if (piece.kind != ClusterKind::kCompressed && !whole_slice) break;
+    const Piece piece = next_piece(state, *view, end, range.end());
+    const uint64_t distance = g.cluster_start(end) - g.cluster_start(range.offset);
+    if (piece.kind != first.kind || !continues(first.entry, piece.entry, distance)) break;
+    end += piece.length;
   }
-  if (out.range.empty() || first.kind == ClusterKind::kInvalid) return std::nullopt;
-  out.allocated = first.kind != ClusterKind::kUnallocated;
-  out.zero = first.kind == ClusterKind::kZeroPlain || first.kind == ClusterKind::kZeroAlloc;
-  out.data = first.kind == ClusterKind::kData || first.kind == ClusterKind::kCompressed;
+  std::optional<block::Extent> out(std::in_place);
+  out->range = {range.offset, end - range.offset};
+  out->allocated = first.kind != ClusterKind::kUnallocated;
+  out->zero = first.kind == ClusterKind::kZeroPlain || first.kind == ClusterKind::kZeroAlloc;
+  out->data = first.kind == ClusterKind::kData || first.kind == ClusterKind::kCompressed;
   const bool encrypted = state.guest_data.encrypted();
-  out.encoded = first.kind == ClusterKind::kCompressed || (out.data && encrypted);
+  out->encoded = first.kind == ClusterKind::kCompressed || (out->data && encrypted);
   // Kept for an unallocated subcluster too: qemu-img names the place.
   if (first.entry.has_cluster() && first.kind != ClusterKind::kZeroPlain && !encrypted) {
-    out.host_offset = first.entry.offset + g.in_cluster(range.offset);
-    out.host_file = &state.data_name();
+    out->host_offset = first.entry.offset + g.in_cluster(range.offset);
+    out->host_file = &state.data_name();
   }
   return out;
 }
