@@ -53,56 +53,61 @@ std::optional<block::Extent> ChainMap::ask(block::Node& node, ByteRange range, L
   return known;
 }
 
-std::optional<ChainExtent> ChainMap::look_at(const Layer& layer, ByteRange range, Look& look) {
-  std::optional<block::Extent> found = ask(*layer.node, range, look);
-  if (!found) return std::nullopt;
-  ChainExtent extent;
-  extent.range = found->range.intersect(range);
-  extent.present = found->allocated;
-  extent.zero = found->allocated && found->zero;
-  extent.data = found->allocated && found->data;
-  extent.encoded = found->encoded;
-  extent.host_offset = found->host_offset;
-  extent.host_file = found->host_file;
-  if (layer.file == nullptr || !extent.data || extent.zero || !extent.host_offset) return extent;
-  uint64_t file_size = layer.file->size();
-  if (*extent.host_offset >= file_size) {
-    extent.zero = true;
-    return extent;
+// Writes field by field, as its like do: this is done for each of a million extents, and to copy
+// what has just been put together of small fields makes the processor wait for them.
+bool ChainMap::look_at(const Layer& layer, ByteRange range, Look& look, ChainExtent& answer) {
+  const std::optional<block::Extent> found = ask(*layer.node, range, look);
+  if (!found) return false;
+  answer.range = found->range.intersect(range);
+  answer.present = found->allocated;
+  answer.zero = found->allocated && found->zero;
+  answer.data = found->allocated && found->data;
+  answer.encoded = found->encoded;
+  answer.host_file = found->host_file;
+  if (!found->host_offset) {
+    answer.host_offset.reset();
+    return true;
   }
-  ByteRange host{*extent.host_offset, extent.range.length};
-  std::optional<block::Extent> below = ask(*layer.file, host.intersect({0, file_size}), look);
-  if (!below) return std::nullopt;
-  extent.range.length = std::min(extent.range.length, below->range.length);
-  extent.zero = below->zero;
-  return extent;
+  answer.host_offset = *found->host_offset;
+  if (layer.file == nullptr || !answer.data || answer.zero) return true;
+  const uint64_t file_size = layer.file->size();
+  if (*found->host_offset >= file_size) {
+    answer.zero = true;
+    return true;
+  }
+  const ByteRange host{*found->host_offset, answer.range.length};
+  const std::optional<block::Extent> below =
+      ask(*layer.file, host.intersect({0, file_size}), look);
+  if (!below) return false;
+  answer.range.length = std::min(answer.range.length, below->range.length);
+  answer.zero = below->zero;
+  return true;
 }
 
-std::optional<ChainExtent> ChainMap::look_through(ByteRange range, size_t count, Below below,
-                                                  Look& look) const {
-  std::optional<ChainExtent> answer;
+bool ChainMap::look_through(ByteRange range, size_t count, Below below, Look& look,
+                            ChainExtent& answer) const {
   for (size_t i = 0; i < count; ++i) {
-    answer = look_at(layers_[i], range, look);
-    if (!answer) break;
-    answer->depth = static_cast<unsigned>(i);
-    if (answer->present || below == Below::kIsNotAsked) break;
+    if (!look_at(layers_[i], range, look, answer)) return false;
+    answer.depth = static_cast<unsigned>(i);
+    if (answer.present || below == Below::kIsNotAsked) break;
     uint64_t size_below = i + 1 == layers_.size() ? 0 : layers_[i + 1].node->size();
-    if (answer->range.offset >= size_below) {
-      answer->zero = true;
-      answer->present = below == Below::kIsPresentZero;
+    if (answer.range.offset >= size_below) {
+      answer.zero = true;
+      answer.present = below == Below::kIsPresentZero;
       break;
     }
     // What lies behind the end of the layer below is another stretch.
-    range = answer->range = answer->range.intersect({0, size_below});
+    range = answer.range = answer.range.intersect({0, size_below});
   }
-  return answer;
+  return true;
 }
 
 Async<ChainExtent> ChainMap::answer(ByteRange range, size_t count, Below below) {
   std::vector<Told> told;
   for (;;) {
     Look look{told};
-    if (auto extent = look_through(range, count, below, look)) co_return *extent;
+    ChainExtent found;
+    if (look_through(range, count, below, look, found)) co_return found;
     CO_TRY(block::Extent extent, co_await look.node->map(look.range));
     told.push_back({look.node, extent});
   }
@@ -116,9 +121,9 @@ Async<ChainExtent> ChainMap::map_top(ByteRange range) {
   return answer(range, 1, Below::kIsNotAsked);
 }
 
-std::optional<ChainExtent> ChainMap::known(ByteRange range) const {
+bool ChainMap::known(ByteRange range, ChainExtent& answer) const {
   Look look;
-  return look_through(range, layers_.size(), Below::kIsZero, look);
+  return look_through(range, layers_.size(), Below::kIsZero, look, answer);
 }
 
 Async<ChainExtent> ChainMap::map_above(ByteRange range, size_t count) {

@@ -49,8 +49,9 @@ class ChainMap {
 
   // The longest known prefix of `range` with one status. `range` is not empty and inside the top.
   Async<ChainExtent> map(ByteRange range);
-  // The same without waiting, if the layers can say it; a shorter prefix perhaps.
-  std::optional<ChainExtent> known(ByteRange range) const;
+  // The same without waiting, if the layers can say it; a shorter prefix perhaps. False: `answer`
+  // says nothing.
+  bool known(ByteRange range, ChainExtent& answer) const;
   // The same, asking the top alone: not present where it has nothing.
   Async<ChainExtent> map_top(ByteRange range);
   // What the first `count` layers say that those below them do not: present, too, where zeroes come
@@ -78,10 +79,11 @@ class ChainMap {
   enum class Below : uint8_t { kIsZero, kIsPresentZero, kIsNotAsked };
 
   static std::optional<block::Extent> ask(block::Node& node, ByteRange range, Look& look);
-  static std::optional<ChainExtent> look_at(const Layer& layer, ByteRange range, Look& look);
+  // False: there is no answer yet.
+  static bool look_at(const Layer& layer, ByteRange range, Look& look, ChainExtent& answer);
   // The first `count` layers; `below`: what lies behind the end of the layer that would answer.
-  std::optional<ChainExtent> look_through(ByteRange range, size_t count, Below below,
-                                          Look& look) const;
+  bool look_through(ByteRange range, size_t count, Below below, Look& look,
+                    ChainExtent& answer) const;
   Async<ChainExtent> answer(ByteRange range, size_t count, Below below);
 
   std::vector<Layer> layers_;

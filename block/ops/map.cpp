@@ -1,5 +1,7 @@
 #include "block/ops/map.h"
 
+#include <utility>
+
 #include "block/ops/job.h"
 
 namespace calf::ops {
@@ -18,28 +20,28 @@ Async<> map_extents(Executor& executor, block::Node& top, ByteRange range,
                     const std::function<Result<void>(const ChainExtent&)>& emit) {
   ChainMap map(top);
   range = range.intersect({0, top.size()});
-  ChainExtent current;
+  // The one that is put together, and the one that may continue it: they change places.
+  ChainExtent extents[2];
+  ChainExtent* current = &extents[0];
+  ChainExtent* next = &extents[1];
   unsigned steps = 0;
   while (!range.empty()) {
     // Tables that are cached are read without a wait: let others run now and then.
     if (++steps % kStepsBetweenYields == 0) co_await executor.yield();
-    ChainExtent extent;
-    if (std::optional<ChainExtent> known = map.known(range)) {
-      extent = *known;
-    } else {
-      CO_TRY(extent, co_await map.map(range));
+    if (!map.known(range, *next)) {
+      CO_TRY(*next, co_await map.map(range));
     }
-    range = {extent.range.end(), range.length - extent.range.length};
-    if (current.range.empty()) {
-      current = extent;
-    } else if (continues(current, extent)) {
-      current.range.length += extent.range.length;
-    } else {
-      CO_TRY_VOID(emit(current));
-      current = extent;
+    range = {next->range.end(), range.length - next->range.length};
+    if (!current->range.empty()) {
+      if (continues(*current, *next)) {
+        current->range.length += next->range.length;
+        continue;
+      }
+      CO_TRY_VOID(emit(*current));
     }
+    std::swap(current, next);
   }
-  if (!current.range.empty()) CO_TRY_VOID(emit(current));
+  if (!current->range.empty()) CO_TRY_VOID(emit(*current));
   co_return Result<void>();
 }
 

@@ -1,7 +1,8 @@
 // map: where the disk's bytes are. Contract sections 3.8 and 5.5.
 
-#include <fmt/compile.h>
-
+#include <algorithm>
+#include <charconv>
+#include <concepts>
 #include <cstdio>
 #include <memory>
 #include <string_view>
@@ -34,12 +35,15 @@ class JsonList {
  public:
   void add(const ops::ChainExtent& e) {
     if (used_ > kBytes - kLongestLine) flush();
-    put(FMT_COMPILE("{}{{ \"start\": {}, \"length\": {}, \"depth\": {}, \"present\": {}, "
-                    "\"zero\": {}, \"data\": {}"),
-        empty_ ? "" : ",\n", e.range.offset, e.range.length, e.depth, word(e.present), word(e.zero),
-        word(e.data));
-    if (e.host_offset) put(FMT_COMPILE(", \"offset\": {}"), *e.host_offset);
-    put(FMT_COMPILE("}}"));
+    if (!empty_) put(",\n");
+    put("{ \"start\": ", e.range.offset);
+    put(", \"length\": ", e.range.length);
+    put(", \"depth\": ", e.depth);
+    put(", \"present\": ", e.present);
+    put(", \"zero\": ", e.zero);
+    put(", \"data\": ", e.data);
+    if (e.host_offset) put(", \"offset\": ", *e.host_offset);
+    put("}");
     empty_ = false;
   }
   bool empty() const { return empty_; }
@@ -51,11 +55,20 @@ class JsonList {
  private:
   static constexpr size_t kBytes = 256 << 10;
   static constexpr size_t kLongestLine = 256;
-  static std::string_view word(bool value) { return value ? "true" : "false"; }
   // What a line needs was made sure of by add().
-  template <class Format, class... Args>
-  void put(const Format& format, const Args&... args) {
-    used_ = static_cast<size_t>(fmt::format_to(text_.get() + used_, format, args...) - text_.get());
+  void put(std::string_view text) {
+    std::copy(text.begin(), text.end(), text_.get() + used_);
+    used_ += text.size();
+  }
+  void put(std::string_view name, bool value) {
+    put(name);
+    put(value ? std::string_view("true") : std::string_view("false"));
+  }
+  template <std::unsigned_integral T>
+  void put(std::string_view name, T value) {
+    put(name);
+    char* const end = text_.get() + kBytes;
+    used_ = static_cast<size_t>(std::to_chars(text_.get() + used_, end, value).ptr - text_.get());
   }
 
   std::unique_ptr<char[]> text_ = std::make_unique_for_overwrite<char[]>(kBytes);
