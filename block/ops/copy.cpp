@@ -50,6 +50,7 @@ class Copier {
   Async<> write_clusters(ByteRange range, std::span<uint8_t> buffer);
   Async<> wait_for_turn(uint64_t ticket);
   void pass_turn();
+  void give_up();
   uint64_t run_length(std::span<const uint8_t> bytes, uint64_t offset, bool* zero) const;
 
   bool counts(CopyAction action) const {
@@ -180,11 +181,7 @@ Async<> Copier::run() {
   if (options_.write_compressed) width = std::max(width, 16U);
   Window window(executor_, width);
   Result<void> walked = co_await walk(window);
-  if (!walked.ok()) {
-    // Whoever waits for a turn of a part that never comes must wake up.
-    failed_ = true;
-    turn_changed_.wake_all();
-  }
+  if (!walked.ok()) give_up();
   Result<void> finished = co_await window.finish();
   if (!walked.ok()) co_return walked;
   co_return finished;
@@ -210,6 +207,12 @@ Async<> Copier::wait_for_turn(uint64_t ticket) {
 
 void Copier::pass_turn() {
   ++turn_;
+  turn_changed_.wake_all();
+}
+
+// Whoever waits for the turn of a part that never comes must wake up.
+void Copier::give_up() {
+  failed_ = true;
   turn_changed_.wake_all();
 }
 
@@ -240,8 +243,7 @@ Async<> Copier::move_part(ByteRange range, uint64_t ticket) {
   Result<void> r = co_await read_part(range, buffer.span());
   if (r.ok()) r = co_await wait_for_turn(ticket);
   if (!r.ok()) {
-    failed_ = true;
-    turn_changed_.wake_all();
+    give_up();
     co_return r;
   }
   // Compressed clusters go where there is room whenever they are ready: one after the other they
@@ -251,12 +253,11 @@ Async<> Copier::move_part(ByteRange range, uint64_t ticket) {
     r = co_await write_clusters(range, buffer.span());
   } else {
     r = co_await write_part(range, buffer.span());
-    pass_turn();
   }
   if (r.ok()) {
     done(CopyAction::kData, range.length);
   } else {
-    failed_ = true;
+    give_up();
   }
   co_return r;
 }
@@ -305,12 +306,16 @@ uint64_t Copier::run_length(std::span<const uint8_t> bytes, uint64_t offset, boo
   return length;
 }
 
+// The turn is ours, and passes to the next part when the last write of this one has begun: clusters
+// are taken in order, but nobody waits for the other's bytes to be copied.
 Async<> Copier::write_part(ByteRange range, std::span<uint8_t> buffer) {
   uint64_t offset = range.offset;
   while (!buffer.empty()) {
     bool zero = false;
     uint64_t length = buffer.size();
     if (options_.sparse != 0) length = run_length(buffer, offset, &zero);
+    // Whoever waits for it runs when this write has to wait.
+    if (length == buffer.size()) pass_turn();
     Result<void> r;
     if (!zero) {
       FlatIo io(buffer.subspan(0, static_cast<size_t>(length)));

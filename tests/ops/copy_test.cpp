@@ -180,6 +180,15 @@ TEST_F(CopyTest, WritesInTheOrderOfTheDisk) {
   EXPECT_GT(source_->most_in_flight, 1);
 }
 
+// A part's last write need not have ended for the next part's to begin.
+TEST_F(CopyTest, WritesSideBySideInOrder) {
+  std::fill(source_->bytes().begin(), source_->bytes().end(), uint8_t{1});
+  ASSERT_TRUE(copy_all({}).ok());
+  EXPECT_GT(target_->most_writing, 1);
+  for (size_t i = 1; i < target_->writes.size(); ++i)
+    EXPECT_EQ(target_->writes[i].offset, target_->writes[i - 1].end());
+}
+
 TEST_F(CopyTest, WritesNothingForZeroesInAnEmptyTarget) {
   CopyOptions options;
   options.target_is_zero = true;
@@ -235,6 +244,17 @@ TEST_F(CopyTest, AWriteErrorEndsItWithTheOffset) {
   std::fill(source_->bytes().begin(), source_->bytes().end(), uint8_t{1});
   target_->bad_bytes = {3 << 20};
   auto result = copy_all({});
+  ASSERT_FALSE(result.ok());
+  EXPECT_EQ(result.error().message(), "error while writing at byte 3145728: Input/output error");
+}
+
+// The parts behind the one that fails wait for a turn that it never passes on.
+TEST_F(CopyTest, AWriteErrorInsideOfAPartEndsItToo) {
+  std::fill(source_->bytes().begin(), source_->bytes().end(), uint8_t{1});
+  std::fill_n(source_->bytes().begin() + (3 << 20) + 65536, 65536, uint8_t{0});
+  source_->map_step = 1 << 20;
+  target_->bad_bytes = {3 << 20};
+  auto result = copy_all({.parallel = 16, .target_is_zero = true});
   ASSERT_FALSE(result.ok());
   EXPECT_EQ(result.error().message(), "error while writing at byte 3145728: Input/output error");
 }

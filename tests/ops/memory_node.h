@@ -28,6 +28,8 @@ class MemoryNode : public block::Node {
   std::vector<ByteRange> zeroes;
   unsigned in_flight = 0;
   unsigned most_in_flight = 0;
+  unsigned writing = 0;
+  unsigned most_writing = 0;
 
   uint64_t size() const override { return bytes_.size(); }
   const block::Limits& limits() const override { return limits_; }
@@ -44,7 +46,9 @@ class MemoryNode : public block::Node {
   Async<> write(uint64_t offset, IoSlice from, block::WriteFlags) override {
     ByteRange range{offset, from.size()};
     writes.push_back(range);
+    most_writing = std::max(most_writing, ++writing);
     co_await executor_.yield();
+    --writing;
     CO_TRY_VOID(check(range));
     from.copy_to(std::span<uint8_t>(bytes_.data() + offset, from.size()));
     co_return Result<void>();
