@@ -30,11 +30,13 @@ class WaitQueue {
     struct Awaiter {
       WaitQueue* queue;
       bool await_ready() const noexcept { return false; }
-      void await_suspend(std::coroutine_handle<> handle) { queue->waiters_.push_back(handle); }
+      void await_suspend(std::coroutine_handle<> handle) { queue->add(handle); }
       void await_resume() const noexcept {}
     };
     return Awaiter{this};
   }
+  // The same for an awaiter of another kind, which is suspended.
+  void add(std::coroutine_handle<> waiter) { waiters_.push_back(waiter); }
   // False if nobody waits.
   bool wake_one() {
     if (waiters_.empty()) return false;
@@ -79,14 +81,16 @@ class AsyncMutex {
     AsyncMutex* mutex_ = nullptr;
   };
 
-  Task<Guard> lock() {
-    // A woken waiter is handed the lock: locked_ stays true, so nobody overtakes it.
-    if (locked_) {
-      co_await queue_.wait();
-    } else {
-      locked_ = true;
-    }
-    co_return Guard(this);
+  // co_await mutex.lock(): a Guard. Taking a free lock costs no coroutine.
+  auto lock() {
+    struct Awaiter {
+      AsyncMutex* mutex;
+      bool await_ready() const noexcept { return !std::exchange(mutex->locked_, true); }
+      void await_suspend(std::coroutine_handle<> handle) { mutex->queue_.add(handle); }
+      // A woken waiter is handed the lock: locked_ stays true, so nobody overtakes it.
+      Guard await_resume() const noexcept { return Guard(mutex); }
+    };
+    return Awaiter{this};
   }
   bool locked() const { return locked_; }
 
@@ -102,12 +106,19 @@ class AsyncMutex {
 class AsyncSemaphore {
  public:
   AsyncSemaphore(Executor& executor, uint64_t count) : count_(count), queue_(executor) {}
-  Task<void> acquire() {
-    if (count_ == 0 || !queue_.empty()) {
-      co_await queue_.wait();  // release() hands its unit over
-    } else {
-      --count_;
-    }
+  // co_await semaphore.acquire().
+  auto acquire() {
+    struct Awaiter {
+      AsyncSemaphore* semaphore;
+      bool await_ready() const noexcept {
+        if (semaphore->count_ == 0 || !semaphore->queue_.empty()) return false;
+        --semaphore->count_;
+        return true;
+      }
+      void await_suspend(std::coroutine_handle<> handle) { semaphore->queue_.add(handle); }
+      void await_resume() const noexcept {}  // release() hands its unit over
+    };
+    return Awaiter{this};
   }
   void release() {
     if (!queue_.wake_one()) ++count_;

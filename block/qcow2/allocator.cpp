@@ -236,15 +236,19 @@ Async<uint64_t> Allocator::allocate_contiguous(uint64_t clusters, std::string_vi
   co_return run.first << geometry_.cluster_bits;
 }
 
+bool Allocator::add_reference(const Refcounts::Place& at) {
+  const uint64_t count = get_count(at.slice.bytes(), at.index, geometry_.refcount_order);
+  // Refcounts saturate: with 1-bit counts every compressed cluster starts a new host cluster.
+  if (count == 0 || count >= geometry_.max_refcount()) return false;
+  set_count(at.slice.bytes(), at.index, geometry_.refcount_order, count + 1);
+  refcounts_.cache().mark_dirty(at.slice);
+  return true;
+}
+
 Async<bool> Allocator::add_reference(uint64_t cluster) {
   if (!refcounts_.covered(cluster)) co_return false;
   CO_TRY(Refcounts::Place at, co_await refcounts_.place(cluster));
-  const uint64_t count = get_count(at.slice.bytes(), at.index, geometry_.refcount_order);
-  // Refcounts saturate: with 1-bit counts every compressed cluster starts a new host cluster.
-  if (count == 0 || count >= geometry_.max_refcount()) co_return false;
-  set_count(at.slice.bytes(), at.index, geometry_.refcount_order, count + 1);
-  refcounts_.cache().mark_dirty(at.slice);
-  co_return true;
+  co_return add_reference(at);
 }
 
 Async<uint64_t> Allocator::allocate_bytes(uint64_t length) {
@@ -271,20 +275,26 @@ Async<uint64_t> Allocator::allocate_bytes(uint64_t length) {
 }
 
 Async<bool> Allocator::drop_reference(uint64_t cluster) {
-  CO_TRY(uint64_t count, co_await refcounts_.get(cluster));
+  std::optional<Refcounts::Place> at = refcounts_.find(cluster);
+  if (!at && refcounts_.covered(cluster)) {
+    CO_TRY(at, co_await refcounts_.place(cluster));
+  }
+  const unsigned order = geometry_.refcount_order;
+  const uint64_t count = at ? get_count(at->slice.bytes(), at->index, order) : 0;
   if (count == 0) {
     co_return health_.fatal(fmt::format("Refcount of cluster {:#x} would become negative",
                                         cluster << geometry_.cluster_bits));
   }
-  CO_TRY_VOID(co_await refcounts_.set(cluster, count - 1));
+  set_count(at->slice.bytes(), at->index, order, count - 1);
+  refcounts_.cache().mark_dirty(at->slice);
   if (count != 1) co_return false;
   hint_ = std::min(hint_, cluster);
   if (packed_ != 0 && geometry_.cluster_index(packed_) == cluster) packed_ = 0;
   co_return true;
 }
 
-Async<> Allocator::reference(ByteRange range) {
-  AsyncMutex::Guard guard = co_await mutex_.lock();
+// All of it or, on error, nothing.
+Async<> Allocator::reference_range(ByteRange range) {
   const uint64_t first = geometry_.cluster_index(range.offset);
   const uint64_t last = geometry_.cluster_index(range.end() - 1);
   for (uint64_t cluster = first; cluster <= last; ++cluster) {
@@ -298,6 +308,20 @@ Async<> Allocator::reference(ByteRange range) {
     co_return make_error(ErrorKind::kInvalid,
                          "A cluster cannot be shared once more with reference counts of {} bits",
                          geometry_.refcount_bits());
+  }
+  co_return Result<void>();
+}
+
+Async<> Allocator::reference(std::span<const ByteRange> ranges, uint64_t* done) {
+  AsyncMutex::Guard guard = co_await mutex_.lock();
+  for (ByteRange range : ranges) {
+    // Of a fragmented image nearly every range is one cluster, whose count is in memory.
+    const bool one = range.length == geometry_.cluster_size() &&
+                     geometry_.is_cluster_aligned(range.offset);
+    const std::optional<Refcounts::Place> at =
+        one ? refcounts_.find(geometry_.cluster_index(range.offset)) : std::nullopt;
+    if (!at || !add_reference(*at)) CO_TRY_VOID(co_await reference_range(range));
+    ++*done;
   }
   co_return Result<void>();
 }

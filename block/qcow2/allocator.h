@@ -14,6 +14,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -54,9 +55,9 @@ class Allocator {
   // Room for `length` (at most a cluster's size less one) bytes of a compressed cluster.
   Async<uint64_t> allocate_bytes(uint64_t length);
 
-  // One more reference on each cluster that `range` touches (all of them are in use), or, on error,
-  // on none.
-  Async<> reference(ByteRange range);
+  // One more reference on each cluster that the ranges touch, all of which are in use. `done` counts
+  // the ranges: on error those before have it, the others have not. Both outlive the await.
+  Async<> reference(std::span<const ByteRange> ranges, uint64_t* done);
 
   // Gives back what was allocated and never pointed to. What cannot be given back leaks.
   Task<void> undo(ByteRange clusters);
@@ -98,7 +99,10 @@ class Allocator {
   Async<bool> counts_nothing(uint64_t table_index);
   Async<> drop_blocks(std::vector<uint64_t> table_indices);
   Async<> set_all(Run run, uint64_t value);
+  // False: it cannot have another one.
+  bool add_reference(const Refcounts::Place& at);
   Async<bool> add_reference(uint64_t cluster);
+  Async<> reference_range(ByteRange range);
   // Takes one reference from `cluster`; true if it is free now.
   Async<bool> drop_reference(uint64_t cluster);
 

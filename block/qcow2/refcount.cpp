@@ -98,10 +98,29 @@ Async<> Refcounts::load(uint64_t table_offset, uint64_t table_clusters) {
   co_return Result<void>();
 }
 
+// Of the slice that counts `cluster`, in the file.
+uint64_t Refcounts::slice_offset(uint64_t cluster) const {
+  const uint64_t in_block = cluster & (geometry_.refcounts_per_block() - 1);
+  return table_[cluster >> geometry_.refcount_block_bits()] +
+         align_down(in_block, counts_per_slice()) * geometry_.refcount_bits() / 8;
+}
+
+std::optional<Refcounts::Place> Refcounts::find(uint64_t cluster) {
+  // An unaligned block is never in the cache.
+  if (!covered(cluster) || aliased_) return std::nullopt;
+  if (!geometry_.is_cluster_aligned(table_[cluster >> geometry_.refcount_block_bits()])) {
+    return std::nullopt;
+  }
+  SliceRef slice = cache_.find(slice_offset(cluster));
+  if (!slice) return std::nullopt;
+  return Place{std::move(slice), index_in_slice(cluster)};
+}
+
 Async<Refcounts::Place> Refcounts::place(uint64_t cluster) {
   assert(covered(cluster));
-  uint64_t table_index = cluster >> geometry_.refcount_block_bits();
-  uint64_t block = table_[table_index];
+  if (std::optional<Place> found = find(cluster)) co_return std::move(*found);
+  const uint64_t table_index = cluster >> geometry_.refcount_block_bits();
+  const uint64_t block = table_[table_index];
   if (!geometry_.is_cluster_aligned(block) || block >= format::kMaxHostOffset) {
     co_return health_.fatal(fmt::format("Refblock offset {:#x} unaligned (reftable index: {})",
                                         block, c_hex(table_index)));
@@ -109,22 +128,19 @@ Async<Refcounts::Place> Refcounts::place(uint64_t cluster) {
   if (aliased_) {
     co_return health_.fatal("Refcount table points to one refcount block more than once");
   }
-  uint64_t in_block = cluster & (geometry_.refcounts_per_block() - 1);
-  uint64_t slice_offset = block + in_block / counts_per_slice() * cache_.slice_size();
-  Place out;
-  out.index = in_block % counts_per_slice();
-  out.slice = cache_.find(slice_offset);
-  if (!out.slice) {
-    if (slice_offset >= file_.high_water()) {
-      co_return health_.fatal(fmt::format("Refblock at {:#x} is outside the file", block));
-    }
-    CO_TRY(out.slice, co_await cache_.load(slice_offset));
+  const uint64_t offset = slice_offset(cluster);
+  if (offset >= file_.high_water()) {
+    co_return health_.fatal(fmt::format("Refblock at {:#x} is outside the file", block));
   }
-  co_return out;
+  CO_TRY(SliceRef slice, co_await cache_.load(offset));
+  co_return Place{std::move(slice), index_in_slice(cluster)};
 }
 
 Async<uint64_t> Refcounts::get(uint64_t cluster) {
   if (!covered(cluster)) co_return uint64_t{0};
+  if (std::optional<Place> at = find(cluster)) {
+    co_return get_count(at->slice.bytes(), at->index, geometry_.refcount_order);
+  }
   CO_TRY(Place at, co_await place(cluster));
   co_return get_count(at.slice.bytes(), at.index, geometry_.refcount_order);
 }

@@ -54,6 +54,9 @@ class Refcounts {
   };
   uint64_t counts_per_slice() const { return cache_.slice_size() * 8 >> geometry_.refcount_order; }
   Async<Place> place(uint64_t cluster);
+  // The same without waiting, for any cluster. Nothing if it is not in memory, or there is something
+  // wrong with it that place() tells.
+  std::optional<Place> find(uint64_t cluster);
 
   Async<uint64_t> get(uint64_t cluster);
   // `cluster` is covered.
@@ -89,6 +92,9 @@ class Refcounts {
   void table_moved(uint64_t offset, uint64_t clusters);
 
  private:
+  uint64_t slice_offset(uint64_t cluster) const;
+  uint64_t index_in_slice(uint64_t cluster) const { return cluster & (counts_per_slice() - 1); }
+
   HostFile& file_;
   Geometry geometry_;
   Health& health_;

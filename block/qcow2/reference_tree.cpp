@@ -1,6 +1,7 @@
 #include "block/qcow2/reference_tree.h"
 
 #include <algorithm>
+#include <span>
 
 #include "block/qcow2/census.h"
 
@@ -18,15 +19,10 @@ Async<> reference_all(Image::State& state, const std::vector<uint64_t>& l1, uint
     CO_TRY(bool more, co_await walk.next(&refs));
     if (!more) co_return Result<void>();
     CO_TRY_VOID(co_await parts.write_back.before_change());
-    ByteRange table{refs.table, state.geometry().cluster_size()};
-    CO_TRY_VOID(co_await parts.allocator.reference(table));
-    ++*added;
-    for (const std::vector<ByteRange>* list : {&refs.clusters, &refs.compressed}) {
-      for (ByteRange range : *list) {
-        CO_TRY_VOID(co_await parts.allocator.reference(range));
-        ++*added;
-      }
-    }
+    const ByteRange table{refs.table, state.geometry().cluster_size()};
+    CO_TRY_VOID(co_await parts.allocator.reference(std::span(&table, 1), added));
+    CO_TRY_VOID(co_await parts.allocator.reference(refs.clusters, added));
+    CO_TRY_VOID(co_await parts.allocator.reference(refs.compressed, added));
   }
 }
 
@@ -49,52 +45,67 @@ Task<void> undo_first(Image::State& state, const std::vector<uint64_t>& l1, uint
   }
 }
 
-// Refcounts of clusters near one another: a piece of a block is looked up once, not for each of
-// them.
+// Refcounts, one after another: a piece of a block is looked up once for neighbours, and without
+// waiting if it is in memory.
 class CountReader {
  public:
   explicit CountReader(Refcounts& refcounts) : refcounts_(refcounts) {}
 
-  bool has(uint64_t cluster) const { return cluster - first_ < length_; }
-  // `cluster` is one that it has.
-  uint64_t get(uint64_t cluster) const {
-    if (!slice_) return 0;
-    return get_count(slice_.bytes(), cluster - first_, refcounts_.geometry().refcount_order);
+  // Nothing: load() it.
+  std::optional<uint64_t> find(uint64_t cluster) {
+    if (!has(cluster)) {
+      std::optional<Refcounts::Place> place = refcounts_.find(cluster);
+      if (!place) return std::nullopt;
+      take(cluster, std::move(*place));
+    }
+    return count_of(cluster);
   }
-  Async<> move_to(uint64_t cluster) {
+  Async<uint64_t> load(uint64_t cluster) {
     slice_ = {};
-    first_ = cluster;
-    length_ = 1;
-    if (!refcounts_.covered(cluster)) co_return Result<void>();
+    length_ = 0;
+    if (!refcounts_.covered(cluster)) co_return 0;
     CO_TRY(Refcounts::Place place, co_await refcounts_.place(cluster));
-    slice_ = std::move(place.slice);
-    first_ = cluster - place.index;
-    length_ = refcounts_.counts_per_slice();
-    co_return Result<void>();
+    take(cluster, std::move(place));
+    co_return count_of(cluster);
   }
 
  private:
+  bool has(uint64_t cluster) const { return cluster - first_ < length_; }
+  uint64_t count_of(uint64_t cluster) const {
+    return get_count(slice_.bytes(), cluster - first_, refcounts_.geometry().refcount_order);
+  }
+  void take(uint64_t cluster, Refcounts::Place place) {
+    slice_ = std::move(place.slice);
+    first_ = cluster - place.index;
+    length_ = refcounts_.counts_per_slice();
+  }
+
   Refcounts& refcounts_;
   SliceRef slice_;
   uint64_t first_ = 0;
   uint64_t length_ = 0;
 };
 
-// `own`: areas that the range may be in.
-Async<> check_range(Image::State& state, ByteRange range, uint16_t own) {
+// `own`: areas that the ranges may be in.
+Async<> check_ranges(Image::State& state, CountReader& counts, std::span<const ByteRange> ranges,
+                     uint16_t own) {
   const Geometry& g = state.geometry();
-  uint16_t areas = state.parts->map.find(range, own);
-  if (areas != 0) {
-    co_return make_error(ErrorKind::kCorrupt, "The cluster at {:#x} is part of the {} as well",
-                         range.offset, area_name(areas));
-  }
-  CountReader counts(state.parts->refcounts);
-  const uint64_t last = g.cluster_index(range.end() - 1);
-  for (uint64_t cluster = g.cluster_index(range.offset); cluster <= last; ++cluster) {
-    if (!counts.has(cluster)) CO_TRY_VOID(co_await counts.move_to(cluster));
-    if (counts.get(cluster) != 0) continue;
-    co_return make_error(ErrorKind::kCorrupt, "The cluster at {:#x} is in use but not counted",
-                         cluster << g.cluster_bits);
+  for (ByteRange range : ranges) {
+    const uint16_t areas = state.parts->map.find(range, own);
+    if (areas != 0) {
+      co_return make_error(ErrorKind::kCorrupt, "The cluster at {:#x} is part of the {} as well",
+                           range.offset, area_name(areas));
+    }
+    const uint64_t last = g.cluster_index(range.end() - 1);
+    for (uint64_t cluster = g.cluster_index(range.offset); cluster <= last; ++cluster) {
+      std::optional<uint64_t> count = counts.find(cluster);
+      if (!count) {
+        CO_TRY(count, co_await counts.load(cluster));
+      }
+      if (*count != 0) continue;
+      co_return make_error(ErrorKind::kCorrupt, "The cluster at {:#x} is in use but not counted",
+                           cluster << g.cluster_bits);
+    }
   }
   co_return Result<void>();
 }
@@ -111,8 +122,11 @@ Async<> refresh_table(Image::State& state, uint64_t l1_index) {
       L2Entry entry = parts.mapping.entry(view, i);
       if (!entry.has_cluster()) continue;
       const uint64_t cluster = g.cluster_index(entry.offset);
-      if (!counts.has(cluster)) CO_TRY_VOID(co_await counts.move_to(cluster));
-      const bool alone = counts.get(cluster) == 1;
+      std::optional<uint64_t> count = counts.find(cluster);
+      if (!count) {
+        CO_TRY(count, co_await counts.load(cluster));
+      }
+      const bool alone = *count == 1;
       if (entry.copied == alone) continue;
       entry.copied = alone;
       parts.mapping.set(view, i, entry);
@@ -178,17 +192,17 @@ Async<> TreeWalk::read_table(TableReferences* out) {
 }
 
 Async<> check_tree(Image::State& state, const std::vector<uint64_t>& l1) {
+  constexpr auto kTable = static_cast<uint16_t>(Area::kActiveL2);
   TreeWalk walk(state, l1);
   TableReferences refs;
+  CountReader counts(state.parts->refcounts);
   while (true) {
     CO_TRY(bool more, co_await walk.next(&refs));
     if (!more) co_return Result<void>();
-    ByteRange table{refs.table, state.geometry().cluster_size()};
-    CO_TRY_VOID(co_await check_range(state, table, static_cast<uint16_t>(Area::kActiveL2)));
-    for (ByteRange range : refs.clusters)
-      CO_TRY_VOID(co_await check_range(state, range, 0));
-    for (ByteRange range : refs.compressed)
-      CO_TRY_VOID(co_await check_range(state, range, 0));
+    const ByteRange table{refs.table, state.geometry().cluster_size()};
+    CO_TRY_VOID(co_await check_ranges(state, counts, std::span(&table, 1), kTable));
+    CO_TRY_VOID(co_await check_ranges(state, counts, refs.clusters, 0));
+    CO_TRY_VOID(co_await check_ranges(state, counts, refs.compressed, 0));
   }
 }
 

@@ -197,8 +197,8 @@ Async<ZeroExpansion::Place> ZeroExpansion::place_zeroes(const L2Entry& entry, ui
 Async<uint64_t> ZeroExpansion::allocate(uint64_t users) {
   Allocator& allocator = state_.parts->allocator;
   CO_TRY(Allocator::Allocation made, co_await allocator.allocate(1, "data cluster"));
-  for (uint64_t references = 1; references < users; ++references) {
-    Result<void> added = co_await allocator.reference(made.range);
+  for (uint64_t references = 1; references < users;) {
+    Result<void> added = co_await allocator.reference(std::span(&made.range, 1), &references);
     if (added.ok()) continue;
     for (; references != 0; --references)
       co_await allocator.undo(made.range);
