@@ -57,7 +57,7 @@ def main():
             return 1
         heading()
         try:
-            results = [measure(row, arguments.runs) for row in named
+            results = [measure(runner, row, arguments.runs) for row in named
                        if arguments.full or row.quick or arguments.row == row.name]
         except Failed as error:
             print(f"bench.py: {error}", file=sys.stderr)

@@ -66,7 +66,9 @@ Task<void> pass_on(Executor& executor, int from, int to, unsigned& passed) {
   iovec iov{&byte, 1};
   EXPECT_EQ(co_await executor.readv(from, &iov, 1, 0), 1);
   ++passed;
-  if (to >= 0) EXPECT_EQ(::write(to, &byte, 1), 1);
+  if (to >= 0) {
+    EXPECT_EQ(::write(to, &byte, 1), 1);
+  }
 }
 
 // Of many that are waited for, each ends because the one before was dealt with: no batch of them

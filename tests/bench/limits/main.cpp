@@ -17,6 +17,7 @@ int usage() {
       "       bench_limits allocate FILE COUNT DEPTH BYTES EVERY BASE|- [direct]\n"
       "       bench_limits copy FROM TO | compare FILE FILE | store FILE BYTES\n"
       "       bench_limits scan FILE | look FILE\n"
+      "       bench_limits touch MIB\n"
       "       bench_limits run REPORT COMMAND\n",
       stderr);
   return 2;
@@ -74,6 +75,9 @@ int main(int argc, char** argv) {
   if (what == "look" && argc > 2) return exit_code(calf::bench::run_look_limit(argv[2]));
   if (what == "store" && argc > 3) {
     return exit_code(calf::bench::run_store_limit(argv[2], number(argv[3])));
+  }
+  if (what == "touch" && argc > 2) {
+    return exit_code(calf::bench::touch_memory(number(argv[2]) << 20));
   }
   if (what == "run" && argc > 3) {
     int status = calf::bench::run_measured(argv[2], argv + 3);
