@@ -34,8 +34,19 @@ block::Node* file_with_holes(block::Node& node) {
 
 ChainMap::ChainMap(block::Node& top) {
   for (block::Node* node = &top; node != nullptr; node = node->backing()) {
-    layers_.push_back({node, file_with_holes(*node)});
+    auto* image = dynamic_cast<qcow2::Image*>(node);
+    block::Node* bytes = image != nullptr ? &image->data_file() : node;
+    layers_.push_back({node, file_with_holes(*node), dynamic_cast<block::HostCopy*>(bytes),
+                       image != nullptr});
   }
+}
+
+std::optional<block::HostBytes> ChainMap::host_bytes(const ChainExtent& answer) const {
+  const Layer& layer = layers_[answer.depth];
+  if (!answer.data || answer.encoded || !answer.host_offset || layer.host == nullptr) {
+    return std::nullopt;
+  }
+  return layer.host->host_bytes(layer.maps ? *answer.host_offset : answer.range.offset);
 }
 
 std::optional<block::Extent> ChainMap::ask(block::Node& node, ByteRange range, Look& look) {

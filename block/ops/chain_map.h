@@ -20,6 +20,7 @@
 
 #include "block/base/byte_range.h"
 #include "block/base/result.h"
+#include "block/host_copy.h"
 #include "block/node.h"
 
 namespace calf::ops {
@@ -58,11 +59,19 @@ class ChainMap {
   // from a layer that is shorter than the ones above it; not present where the rest would answer.
   Async<ChainExtent> map_above(ByteRange range, size_t count);
 
+  // Where the bytes of an answer stand in a file of this host, one to one. Nothing: they have to be
+  // read through the node.
+  std::optional<block::HostBytes> host_bytes(const ChainExtent& answer) const;
+
  private:
   struct Layer {
     block::Node* node = nullptr;
     // Set if holes of the file below show in the answer.
     block::Node* file = nullptr;
+    // What knows where bytes stand: the node, or the file that an image maps to; null if neither
+    // does.
+    block::HostCopy* host = nullptr;
+    bool maps = false;
   };
   // What had to be waited for, for one answer.
   struct Told {

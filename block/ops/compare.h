@@ -14,8 +14,8 @@ namespace calf::ops {
 struct CompareOptions {
   // The same allocation and zero status everywhere, too.
   bool strict = false;
-  // Parts under way at once: what was read is still in the cache when it is compared.
-  unsigned parallel = 2;
+  // Parts under way at once.
+  unsigned parallel = 4;
 };
 
 enum class Difference : uint8_t { kNone, kContent, kStatus };

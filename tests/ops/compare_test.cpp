@@ -1,7 +1,10 @@
 #include "block/ops/compare.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 
+#include "block/file_node.h"
+#include "block/ops/host_compare.h"
 #include "block/ops/measure.h"
 #include "tests/block/test_files.h"
 #include "tests/ops/memory_node.h"
@@ -69,6 +72,93 @@ TEST_F(CompareTest, AReadErrorSaysWhichImage) {
   ASSERT_FALSE(run().ok());
   EXPECT_EQ(failure_.image, 1);
   EXPECT_FALSE(failure_.status);
+}
+
+// Several parts are under way: what is told is what comes first on the disk, not in time.
+TEST_F(CompareTest, WhatComesFirstIsTold) {
+  b_->bad_bytes = {(5 << 20) + 100000};
+  ++b_->bytes()[5 << 20];
+  EXPECT_EQ(run()->offset, 5 << 20);
+  --b_->bytes()[5 << 20];
+  ++b_->bytes()[(5 << 20) + 300000];
+  EXPECT_FALSE(run().ok());
+  EXPECT_EQ(failure_.image, 1);
+  EXPECT_LE(failure_.offset, (5 << 20) + 100000);
+}
+
+TEST_F(CompareTest, AStatusDoesNotOvertakeADifference) {
+  ++b_->bytes()[(9 << 20) - 1];
+  std::fill_n(b_->bytes().begin() + (9 << 20), 65536, uint8_t{1});
+  auto result = run({.strict = true});
+  EXPECT_EQ(result->difference, Difference::kContent);
+  EXPECT_EQ(result->offset, (9 << 20) - 512);
+}
+
+// Files of this host, which other threads compare.
+class HostCompareTest : public testing::Test {
+ protected:
+  static constexpr size_t kSize = (9 << 20) + 4096;
+
+  Fd open(const std::string& name) {
+    Fd fd(::open(folder_.file(name).c_str(), O_RDONLY | O_CLOEXEC));
+    EXPECT_TRUE(fd.valid());
+    return fd;
+  }
+  HostComparison compare_files(uint64_t length) {
+    Fd a = open("a");
+    Fd b = open("b");
+    const block::HostBytes files[] = {{a.get(), 0}, {b.get(), 0}};
+    std::vector<uint8_t> buffer(65536);
+    return compare_on_host(files, length, buffer);
+  }
+  Result<CompareResult> compare_nodes() {
+    CompareFailure failure;
+    auto a = executor_->run(block::FileNode::open(*executor_, folder_.file("a"), {}));
+    auto b = executor_->run(block::FileNode::open(*executor_, folder_.file("b"), {}));
+    return executor_->run(compare(*executor_, **a, **b, {}, {}, &failure));
+  }
+  void write(const std::string& a, const std::string& b) {
+    folder_.write("a", a);
+    folder_.write("b", b);
+  }
+
+  TestFolder folder_;
+  std::unique_ptr<Executor> executor_ = make_executor();
+};
+
+TEST_F(HostCompareTest, FindsTheFirstDifference) {
+  const std::string bytes(kSize, 'x');
+  write(bytes, bytes);
+  EXPECT_TRUE(compare_files(kSize).complete);
+  EXPECT_FALSE(compare_files(kSize).where);
+  EXPECT_EQ(compare_nodes()->difference, Difference::kNone);
+  for (size_t at : {size_t{0}, size_t{32768}, size_t{(5 << 20) + 777}, kSize - 1}) {
+    std::string other = bytes;
+    other[at] = 'y';
+    other[kSize - 1] = 'y';
+    write(bytes, other);
+    EXPECT_EQ(compare_files(kSize).where, at / 512 * 512);
+    EXPECT_EQ(compare_nodes()->offset, at / 512 * 512);
+  }
+}
+
+TEST_F(HostCompareTest, ComparesWithZeroes) {
+  std::string bytes(kSize, '\0');
+  write(bytes, "");
+  const Fd a = open("a");
+  const block::HostBytes file[] = {{a.get(), 0}};
+  std::vector<uint8_t> buffer(65536);
+  EXPECT_FALSE(compare_on_host(file, kSize, buffer).where);
+  bytes[kSize - 1] = 1;
+  write(bytes, "");
+  EXPECT_EQ(compare_on_host(file, kSize, buffer).where, kSize - 512);
+  EXPECT_EQ(compare_nodes()->offset, kSize - 512);
+}
+
+TEST_F(HostCompareTest, AFileThatEndsTooEarlySaysNothing) {
+  write(std::string(kSize, 'x'), std::string(kSize - 512, 'x'));
+  EXPECT_FALSE(compare_files(kSize).complete);
+  EXPECT_EQ(compare_nodes()->offset, kSize - 512);
 }
 
 TEST(MeasureTest, GrowsWithTheOptions) {
