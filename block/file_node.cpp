@@ -243,12 +243,15 @@ Async<> FileNode::write(uint64_t offset, IoSlice from, WriteFlags flags) {
   CO_TRY_VOID(check_writable(*range));
   if (range->empty()) co_return Result<void>();
   int rw_flags = flags.fua && !options_.cache.no_flush ? RWF_DSYNC : 0;
+  if (!block_device_ && range->end() > host_size_) co_await reserve_tail(range->end());
   if (is_direct()) {
-    if (!block_device_ && range->end() > host_size_) co_await reserve_tail(range->end());
     CO_TRY_VOID(co_await write_direct(offset, from, rw_flags));
   } else {
     CO_TRY_VOID(co_await transfer(true, offset, from, rw_flags));
-    if (!block_device_) size_ = std::max(size_, range->end());
+    if (!block_device_) {
+      size_ = std::max(size_, range->end());
+      host_size_ = std::max(host_size_, size_);
+    }
   }
   co_return Result<void>();
 }

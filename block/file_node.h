@@ -148,10 +148,9 @@ class FileNode final : public Node, public HostCopy {
   FileId id_;
   bool block_device_ = false;
   uint64_t size_ = 0;
-  // What the host takes for the size, with O_DIRECT: direct writes that make a file longer are slow
-  // (one at a time, by a worker of the kernel), so it is made longer in steps, ahead of them.
-  // close() takes the rest back; a process that is killed leaves it. Behind size_
-  // there are zeroes.
+  // What the host takes for the size: it is made longer in steps, ahead of the writes
+  // (file_node_tail.cpp). close() takes the rest back; a process that is killed leaves it. Behind
+  // size_ there are zeroes.
   uint64_t host_size_ = 0;
   bool can_reserve_ = true;
   AsyncMutex reserve_mutex_;

@@ -63,31 +63,6 @@ Async<> FileNode::read_bounced(uint64_t offset, IoSlice to) {
   co_return Result<void>();
 }
 
-Task<void> FileNode::reserve_tail(uint64_t end) {
-  constexpr uint64_t kSmallestStep = uint64_t{1} << 20;
-  constexpr uint64_t kLargestStep = uint64_t{16} << 20;
-  AsyncMutex::Guard guard = co_await reserve_mutex_.lock();
-  if (!can_reserve_ || end <= host_size_) co_return;
-  const uint64_t step = std::clamp(host_size_ / 8, kSmallestStep, kLargestStep);
-  // A write far behind the end leaves a hole, as it should.
-  if (end - host_size_ > kLargestStep) co_return;
-  ByteRange tail{host_size_, align_up(end + step, kSmallestStep) - host_size_};
-  Result<void> done = tail.end() > kMaxFileSize ? Result<void>(Error::from_errno(EFBIG))
-                                                : co_await fallocate(0, tail);
-  // Not possible here, or no space: the write tells.
-  if (!done.ok()) {
-    can_reserve_ = false;
-    co_return;
-  }
-  host_size_ = std::max(host_size_, tail.end());
-}
-
-Result<void> FileNode::set_host_size(uint64_t size) {
-  if (::ftruncate(fd_.get(), static_cast<off_t>(size)) != 0) return Error::from_errno(errno);
-  host_size_ = size;
-  return {};
-}
-
 Async<> FileNode::write_direct(uint64_t offset, IoSlice from, int rw_flags) {
   ByteRange range{offset, from.size()};
   bool whole_blocks = is_aligned(offset, block_) && is_aligned(from.size(), block_);
