@@ -243,6 +243,7 @@ Async<> FileNode::write(uint64_t offset, IoSlice from, WriteFlags flags) {
   CO_TRY_VOID(check_writable(*range));
   if (range->empty()) co_return Result<void>();
   int rw_flags = flags.fua && !options_.cache.no_flush ? RWF_DSYNC : 0;
+  flags.tell_placed();
   if (!block_device_ && range->end() > host_size_) co_await reserve_tail(range->end());
   if (is_direct()) {
     CO_TRY_VOID(co_await write_direct(offset, from, rw_flags));

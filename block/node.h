@@ -17,6 +17,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -61,6 +62,14 @@ struct Extent {
 struct WriteFlags {
   // The write is durable when the request ends.
   bool fua = false;
+  // Called, at most once, when it is decided where in the file all of the bytes go: what is written
+  // from then on goes behind them, while these are still on their way. A node that cannot say does
+  // not call it. May be null; outlives the await.
+  const std::function<void()>* placed = nullptr;
+
+  void tell_placed() const {
+    if (placed != nullptr) (*placed)();
+  }
 };
 
 struct ZeroFlags {

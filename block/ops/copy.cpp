@@ -306,20 +306,25 @@ uint64_t Copier::run_length(std::span<const uint8_t> bytes, uint64_t offset, boo
   return length;
 }
 
-// The turn is ours, and passes to the next part when the last write of this one has begun: clusters
-// are taken in order, but nobody waits for the other's bytes to be copied.
+// The turn is ours, and passes to the next part as soon as it is decided where all of this one goes:
+// clusters are taken in order, but nobody waits for the other's bytes to be copied.
 Async<> Copier::write_part(ByteRange range, std::span<uint8_t> buffer) {
   uint64_t offset = range.offset;
+  bool passed = false;
+  const std::function<void()> pass_on = [this, &passed] {
+    passed = true;
+    pass_turn();
+  };
   while (!buffer.empty()) {
     bool zero = false;
     uint64_t length = buffer.size();
     if (options_.sparse != 0) length = run_length(buffer, offset, &zero);
-    // Whoever waits for it runs when this write has to wait.
-    if (length == buffer.size()) pass_turn();
     Result<void> r;
     if (!zero) {
       FlatIo io(buffer.subspan(0, static_cast<size_t>(length)));
-      r = co_await target_.write(offset, io.slice(), {});
+      block::WriteFlags flags;
+      if (length == buffer.size()) flags.placed = &pass_on;
+      r = co_await target_.write(offset, io.slice(), flags);
     } else if (options_.target_has_backing || !options_.target_is_zero) {
       ByteRange zeroes{offset, length};
       r = co_await target_.write_zeroes(zeroes, {.may_unmap = true});
@@ -331,6 +336,7 @@ Async<> Copier::write_part(ByteRange range, std::span<uint8_t> buffer) {
     offset += length;
     buffer = buffer.subspan(static_cast<size_t>(length));
   }
+  if (!passed) pass_on();
   co_return Result<void>();
 }
 

@@ -267,7 +267,7 @@ Async<> Image::write(uint64_t offset, IoSlice from, block::WriteFlags flags) {
   ByteRange changing{offset, from.size()};
   CO_TRY_VOID(co_await state_->bitmaps.before_write(changing));
   Async<> work = state_->encrypted ? state_->encrypted->sectors().write(offset, from)
-                                   : write_guest(*state_, offset, from);
+                                   : write_guest(*state_, offset, from, flags);
   Result<void> written = co_await work;
   if (!written.ok()) co_return co_await settle(*state_, std::move(written));
   if (flags.fua) co_return co_await flush();

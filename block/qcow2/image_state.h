@@ -120,7 +120,8 @@ Async<block::Extent> map_guest(Image::State& state, ByteRange range);
 std::optional<block::Extent> known_extent(Image::State& state, ByteRange range);
 
 // writer.cpp
-Async<> write_guest(Image::State& state, uint64_t offset, IoSlice from);
+Async<> write_guest(Image::State& state, uint64_t offset, IoSlice from,
+                    block::WriteFlags flags = {});
 // Up to `clusters` clusters for the guest's cluster at `guest` and those behind it: new ones in the
 // image, or the very same offsets of an external data file.
 Async<Allocator::Allocation> allocate_data(Image::State& state, uint64_t guest, uint64_t clusters);

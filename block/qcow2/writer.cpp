@@ -99,7 +99,8 @@ Async<CowTarget> find_target(Image::State& state, const L2View& view, uint64_t c
 
 // The caller holds the clusters exclusively. Returns the bytes written, 0 if the first cluster can
 // be written in place (now).
-Async<uint64_t> write_allocating(Image::State& state, uint64_t offset, IoSlice from) {
+Async<uint64_t> write_allocating(Image::State& state, uint64_t offset, IoSlice from,
+                                 block::WriteFlags flags) {
   const Geometry& g = state.geometry();
   Parts& parts = *state.parts;
   CO_TRY_VOID(co_await parts.write_back.before_change());
@@ -116,6 +117,7 @@ Async<uint64_t> write_allocating(Image::State& state, uint64_t offset, IoSlice f
 
   const uint64_t clusters = target.host.length >> g.cluster_bits;
   const uint64_t length = std::min(begin + target.host.length, end) - offset;
+  if (length == from.size()) flags.tell_placed();
   L2Entry first = parts.mapping.entry(view, 0);
   L2Entry last = parts.mapping.entry(view, clusters - 1);
   CowWrite cow(state, offset, from.slice(0, length), target, first, last);
@@ -140,7 +142,7 @@ Async<uint64_t> write_allocating(Image::State& state, uint64_t offset, IoSlice f
 }
 
 // All of [offset, …) lies under one slice of an L2 table.
-Async<> write_piece(Image::State& state, uint64_t offset, IoSlice from) {
+Async<> write_piece(Image::State& state, uint64_t offset, IoSlice from, block::WriteFlags flags) {
   RangeLock& locks = state.parts->clusters;
   while (!from.empty()) {
     ByteRange range{offset, from.size()};
@@ -154,7 +156,7 @@ Async<> write_piece(Image::State& state, uint64_t offset, IoSlice from) {
     if (done == 0) {
       RangeLock::Holder hold(locks, clusters, RangeLock::Mode::kExclusive);
       co_await hold.acquire();
-      CO_TRY(done, co_await write_allocating(state, offset, from));
+      CO_TRY(done, co_await write_allocating(state, offset, from, flags));
     }
     offset += done;
     from = from.slice(done, from.size() - done);
@@ -164,15 +166,15 @@ Async<> write_piece(Image::State& state, uint64_t offset, IoSlice from) {
 
 }  // namespace
 
-Async<> write_guest(Image::State& state, uint64_t offset, IoSlice from) {
+Async<> write_guest(Image::State& state, uint64_t offset, IoSlice from, block::WriteFlags flags) {
   const Geometry& g = state.geometry();
   const uint64_t coverage = g.l2_slice_coverage();
   const uint64_t end = offset + from.size();
   std::vector<Async<>> tasks;
   for (uint64_t at = offset; at < end;) {
     uint64_t n = std::min(align_down(at, coverage) + coverage, end) - at;
-    if (n == from.size()) co_return co_await write_piece(state, offset, from);
-    tasks.push_back(write_piece(state, at, from.slice(at - offset, n)));
+    if (n == from.size()) co_return co_await write_piece(state, offset, from, flags);
+    tasks.push_back(write_piece(state, at, from.slice(at - offset, n), {}));
     at += n;
     if (tasks.size() == kMaxPieces) {
       std::vector<Async<>> full = std::exchange(tasks, {});

@@ -43,9 +43,10 @@ class MemoryNode : public block::Node {
     to.copy_from(std::span<const uint8_t>(bytes_.data() + offset, to.size()));
     co_return Result<void>();
   }
-  Async<> write(uint64_t offset, IoSlice from, block::WriteFlags) override {
+  Async<> write(uint64_t offset, IoSlice from, block::WriteFlags flags) override {
     ByteRange range{offset, from.size()};
     writes.push_back(range);
+    flags.tell_placed();
     most_writing = std::max(most_writing, ++writing);
     co_await executor_.yield();
     --writing;
