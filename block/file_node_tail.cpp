@@ -21,8 +21,8 @@ Task<void> FileNode::reserve_tail(uint64_t end) {
   // A write far behind the end leaves a hole, as it should.
   if (end - host_size_ > kLargestStep) co_return;
   ByteRange tail{host_size_, align_up(end + step, kSmallestStep) - host_size_};
-  Result<void> done = tail.end() > kMaxFileSize ? Result<void>(Error::from_errno(EFBIG))
-                                                : co_await fallocate(0, tail);
+  Result<void> done = Error::from_errno(EFBIG);
+  if (tail.end() <= kMaxFileSize) done = co_await fallocate(0, tail);
   // Not possible here, or no space: the write tells.
   if (!done.ok()) {
     can_reserve_ = false;

@@ -5,6 +5,7 @@
     `if (T v = co_await ...; test)` is fine.
  2. a braced temporary among the arguments of an awaited call: co_await f(Agg{...}) is destroyed twice.
  3. a lambda with captures that is itself a coroutine: its captures dangle when the lambda object goes away.
+ 4. co_await in a branch of ?: (the result is copied byte by byte, or is destroyed without having been made).
 """
 import pathlib
 import re
@@ -14,6 +15,7 @@ import sys
 CONDITION = re.compile(r"\b(?:if|while|switch)\s*\(")
 AWAITED_CALL = re.compile(r"co_await\b[^;]*\([^)]+", re.S)
 BRACED = re.compile(r"co_await\s+[\w.:>\-]+\((?:[^;()]|\([^;()]*\))*?\b[A-Z]\w*\s*\{[^;{}]*[^;{}\s][^;{}]*\}", re.S)
+CONDITIONAL = re.compile(r"\?[^;{}?]*\bco_await\b", re.S)
 LAMBDA = re.compile(r"\[[^\]\s][^\]]*\]\s*(?:\([^)]*\))?\s*(?:mutable\s*)?->\s*(?:Task|Async)\b")
 
 
@@ -51,6 +53,7 @@ def main():
             continue
         for matches, why in ((bad_conditions(text), "co_await with arguments in a condition"),
                              (BRACED.finditer(text), "braced temporary in an awaited call"),
+                             (CONDITIONAL.finditer(text), "co_await in a branch of ?:"),
                              (LAMBDA.finditer(text), "coroutine lambda with captures")):
             for match in matches:
                 line = text.count("\n", 0, match.start()) + 1

@@ -2,9 +2,12 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
+#include <csignal>
 #include <cstring>
+#include <filesystem>
 #include <random>
 
 #include "tests/block/test_files.h"
@@ -96,6 +99,46 @@ TEST_P(FileNodeTest, AFileThatGrowsIsAsLongAsItSaysWhenClosed) {
   EXPECT_EQ(*read(**again, 0, 9000), std::string(5000, 'a') + std::string(3000, 'b') +
                                          std::string(500, '\0') + std::string(10, 'd') +
                                          std::string(490, '\0'));
+}
+
+TEST_P(FileNodeTest, AFileThatGoesOnGrowingIsMadeLongerAheadOfTheWrites) {
+  constexpr size_t kPart = 256 << 10;
+  constexpr size_t kParts = 16;
+  folder_.write("f", "");
+  auto node = open_writable("f");
+  ASSERT_NE(node, nullptr);
+  unsigned longer = 0;
+  for (size_t i = 0; i < kParts; ++i) {
+    ASSERT_TRUE(write(*node, i * kPart, std::string(kPart, static_cast<char>('a' + i))).ok());
+    if (std::filesystem::file_size(folder_.file("f")) > node->size()) ++longer;
+  }
+  EXPECT_EQ(node->size(), kParts * kPart);
+  EXPECT_GT(longer, kParts / 2);
+  EXPECT_EQ(*read(*node, kParts * kPart, 4096), std::string(4096, '\0'));
+  ASSERT_TRUE(executor_->run(node->close()).ok());
+  EXPECT_EQ(std::filesystem::file_size(folder_.file("f")), kParts * kPart);
+  const std::string all = folder_.read("f");
+  for (size_t i = 0; i < kParts; ++i)
+    EXPECT_EQ(all[i * kPart], static_cast<char>('a' + i));
+}
+
+// A limit stands for the full disk: no space is reserved ahead, and then the write itself fails.
+TEST_P(FileNodeTest, AFileThatCannotGrowIsAnError) {
+  folder_.write("f", std::string(1 << 20, 'a'));
+  auto node = open_writable("f");
+  ASSERT_NE(node, nullptr);
+  rlimit before{};
+  ASSERT_EQ(::getrlimit(RLIMIT_FSIZE, &before), 0);
+  auto* handler = ::signal(SIGXFSZ, SIG_IGN);
+  const rlimit tight{(1 << 20) + 65536, before.rlim_max};
+  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &tight), 0);
+  const Result<void> inside = write(*node, 1 << 20, std::string(65536, 'b'));
+  const Result<void> beyond = write(*node, (1 << 20) + 65536, std::string(65536, 'c'));
+  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &before), 0);
+  ::signal(SIGXFSZ, handler);
+  EXPECT_TRUE(inside.ok());
+  ASSERT_FALSE(beyond.ok());
+  EXPECT_EQ(beyond.error().sys_errno(), EFBIG);
 }
 
 TEST_P(FileNodeTest, WritesAnyRangeAndKeepsTheNeighbours) {
