@@ -149,7 +149,7 @@ class Executor {
   bool work();             // true if there is more to do at once
   void rest(bool onward);  // submits; waits if nothing is ready, unless it goes on in any case
   void idle();             // until something is ready, or wake()
-  bool look_around();  // true if a poller found work, or the engine has some
+  bool look_around();      // true if a poller found work, or the engine has some
   OffloadPool& pool();
 
   // Reads and writes that the engine has.

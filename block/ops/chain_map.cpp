@@ -36,8 +36,8 @@ ChainMap::ChainMap(block::Node& top) {
   for (block::Node* node = &top; node != nullptr; node = node->backing()) {
     auto* image = dynamic_cast<qcow2::Image*>(node);
     block::Node* bytes = image != nullptr ? &image->data_file() : node;
-    layers_.push_back({node, file_with_holes(*node), dynamic_cast<block::HostCopy*>(bytes),
-                       image != nullptr});
+    layers_.push_back(
+        {node, file_with_holes(*node), dynamic_cast<block::HostCopy*>(bytes), image != nullptr});
   }
 }
 
@@ -87,8 +87,7 @@ bool ChainMap::look_at(const Layer& layer, ByteRange range, Look& look, ChainExt
     return true;
   }
   const ByteRange host{*found->host_offset, answer.range.length};
-  const std::optional<block::Extent> below =
-      ask(*layer.file, host.intersect({0, file_size}), look);
+  const std::optional<block::Extent> below = ask(*layer.file, host.intersect({0, file_size}), look);
   if (!below) return false;
   answer.range.length = std::min(answer.range.length, below->range.length);
   answer.zero = below->zero;

@@ -306,8 +306,8 @@ uint64_t Copier::run_length(std::span<const uint8_t> bytes, uint64_t offset, boo
   return length;
 }
 
-// The turn is ours, and passes to the next part as soon as it is decided where all of this one goes:
-// clusters are taken in order, but nobody waits for the other's bytes to be copied.
+// The turn is ours, and passes to the next part as soon as it is decided where all of this one
+// goes: clusters are taken in order, but nobody waits for the other's bytes to be copied.
 Async<> Copier::write_part(ByteRange range, std::span<uint8_t> buffer) {
   uint64_t offset = range.offset;
   bool passed = false;

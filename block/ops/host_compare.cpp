@@ -46,11 +46,11 @@ HostComparison compare_on_host(std::span<const block::HostBytes> files, uint64_t
   for (uint64_t at = 0; at < length; at += step) {
     const size_t size = static_cast<size_t>(std::min<uint64_t>(step, length - at));
     for (size_t i = 0; i < files.size(); ++i) {
-      if (!read_all({files[i].fd, files[i].offset + at}, buffer.subspan(i * step, size))) return out;
+      if (!read_all({files[i].fd, files[i].offset + at}, buffer.subspan(i * step, size)))
+        return out;
     }
-    out.where = files.size() == 2
-                    ? first_difference(buffer.first(size), buffer.subspan(step, size))
-                    : first_nonzero(buffer.first(size));
+    out.where = files.size() == 2 ? first_difference(buffer.first(size), buffer.subspan(step, size))
+                                  : first_nonzero(buffer.first(size));
     if (out.where) {
       *out.where += at;
       break;

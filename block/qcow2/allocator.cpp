@@ -316,8 +316,8 @@ Async<> Allocator::reference(std::span<const ByteRange> ranges, uint64_t* done) 
   AsyncMutex::Guard guard = co_await mutex_.lock();
   for (ByteRange range : ranges) {
     // Of a fragmented image nearly every range is one cluster, whose count is in memory.
-    const bool one = range.length == geometry_.cluster_size() &&
-                     geometry_.is_cluster_aligned(range.offset);
+    const bool one =
+        range.length == geometry_.cluster_size() && geometry_.is_cluster_aligned(range.offset);
     const std::optional<Refcounts::Place> at =
         one ? refcounts_.find(geometry_.cluster_index(range.offset)) : std::nullopt;
     if (!at || !add_reference(*at)) CO_TRY_VOID(co_await reference_range(range));

@@ -55,8 +55,8 @@ class Allocator {
   // Room for `length` (at most a cluster's size less one) bytes of a compressed cluster.
   Async<uint64_t> allocate_bytes(uint64_t length);
 
-  // One more reference on each cluster that the ranges touch, all of which are in use. `done` counts
-  // the ranges: on error those before have it, the others have not. Both outlive the await.
+  // One more reference on each cluster that the ranges touch, all of which are in use. `done`
+  // counts the ranges: on error those before have it, the others have not. Both outlive the await.
   Async<> reference(std::span<const ByteRange> ranges, uint64_t* done);
 
   // Gives back what was allocated and never pointed to. What cannot be given back leaks.

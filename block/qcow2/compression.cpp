@@ -7,9 +7,9 @@
 namespace calf::qcow2 {
 namespace {
 
-// On programs, text and message catalogues: 1 to 3 % smaller than what qemu-img writes (zlib's default
-// level, matches up to 4 KiB back) at a multiple of its speed. Level 2 takes a third longer for
-// another 2 to 5 %.
+// On programs, text and message catalogues: 1 to 3 % smaller than what qemu-img writes (zlib's
+// default level, matches up to 4 KiB back) at a multiple of its speed. Level 2 takes a third longer
+// for another 2 to 5 %.
 constexpr int kDeflateLevel = 1;
 constexpr int kZstdLevel = 3;
 

@@ -54,8 +54,8 @@ class Refcounts {
   };
   uint64_t counts_per_slice() const { return cache_.slice_size() * 8 >> geometry_.refcount_order; }
   Async<Place> place(uint64_t cluster);
-  // The same without waiting, for any cluster. Nothing if it is not in memory, or there is something
-  // wrong with it that place() tells.
+  // The same without waiting, for any cluster. Nothing if it is not in memory, or there is
+  // something wrong with it that place() tells.
   std::optional<Place> find(uint64_t cluster);
 
   Async<uint64_t> get(uint64_t cluster);

@@ -42,9 +42,9 @@ int run_store_limit(const char* file, uint64_t bytes);
 // closed. 0, or the errno of what failed.
 int run_kvm_limit();
 
-// Writes to so much fresh memory and gives it back. Where this machine is a guest, its hypervisor may
-// take free memory away after a while, and whoever is the first to use it again waits ten times as
-// long for a page: that is not to be measured as somebody's work. 0 or an errno.
+// Writes to so much fresh memory and gives it back. Where this machine is a guest, its hypervisor
+// may take free memory away after a while, and whoever is the first to use it again waits ten times
+// as long for a page: that is not to be measured as somebody's work. 0 or an errno.
 int touch_memory(uint64_t bytes);
 
 // Runs a command and writes "seconds CPU-seconds KiB\n" to the file `report`: wall time from spawn

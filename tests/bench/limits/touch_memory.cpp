@@ -7,8 +7,7 @@
 namespace calf::bench {
 
 int touch_memory(uint64_t bytes) {
-  void* memory =
-      ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  void* memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) return errno;
   // Where the kernel has no huge pages it takes small ones, which do as well.
   (void)::madvise(memory, bytes, MADV_HUGEPAGE);
