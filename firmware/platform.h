@@ -15,6 +15,8 @@ struct IsaPort {
 inline constexpr std::array<IsaPort, 4> kSerialPorts{
     {{0x3F8, 4}, {0x2F8, 3}, {0x3E8, 4}, {0x2E8, 3}}};
 
+inline constexpr uint16_t kPitPort = 0x40;
+inline constexpr uint16_t kSpeakerPort = 0x61;
 inline constexpr uint16_t kRtcPort = 0x70;
 inline constexpr uint8_t kRtcIrq = 8;
 inline constexpr uint16_t kI8042DataPort = 0x60;

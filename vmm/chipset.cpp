@@ -41,6 +41,10 @@ Result<std::unique_ptr<Chipset>> Chipset::create(const MachineConfig& config,
   };
   TRY_VOID(chips->add_serial(parts));
 
+  chips->pit_ = std::make_unique<LatePit>(parts.irq, parts.host.log);
+  TRY_VOID(parts.ports.map({firmware::kPitPort, LatePit::kWindow}, chips->pit_->timer()));
+  TRY_VOID(parts.ports.map({firmware::kSpeakerPort, 1}, chips->pit_->speaker()));
+
   chips->rtc_ = std::make_unique<devices::RtcCmos>(line(firmware::kRtcIrq), parts.timers, clock,
                                                    rtc_offset(config, clock));
   chips->rtc_->set_memory_size(map.ram_below_4g(), map.ram_above_4g());

@@ -1,7 +1,8 @@
 // Chipset: the chips of a PC that are not PCI devices, at their ports and interrupt lines
 // (firmware/platform.h says where).
 //
-// Owns the chips and nothing else; KVM has the PIC, IOAPIC, LAPIC and PIT.
+// Owns the chips and nothing else; KVM has the PIC, IOAPIC, LAPIC and, from its first use on at the
+// latest, the PIT.
 #pragma once
 
 #include <array>
@@ -22,6 +23,7 @@
 #include "firmware/memory_map.h"
 #include "vmm/config.h"
 #include "vmm/irq.h"
+#include "vmm/late_pit.h"
 #include "vmm/machine.h"
 
 namespace calf::vmm {
@@ -64,6 +66,7 @@ class Chipset {
   std::vector<std::unique_ptr<devices::SharedIrq>> shared_lines_;
   devices::A20Gate a20_;
   std::array<std::unique_ptr<devices::Uart16550>, 4> serial_;
+  std::unique_ptr<LatePit> pit_;
   std::unique_ptr<devices::RtcCmos> rtc_;
   std::unique_ptr<devices::I8042> keyboard_;
   std::unique_ptr<devices::Port92> port92_;

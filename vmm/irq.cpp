@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 
 #include "firmware/bios/bios.h"
 #include "firmware/platform.h"
@@ -82,15 +83,17 @@ class IrqController::Route final : public devices::MsiRoute {
   bool attached_ CALF_GUARDED_BY(mutex_) = false;
 };
 
-Result<std::unique_ptr<IrqController>> IrqController::create(kvm::Vm& vm) {
+Result<std::unique_ptr<IrqController>> IrqController::create(kvm::Vm& vm, Pit pit) {
   TRY_VOID(vm.create_irqchip());
-  TRY_VOID(vm.create_pit());
   std::unique_ptr<IrqController> controller(new IrqController(vm));
+  if (pit == Pit::kNow) {
+    MutexLock lock(controller->pit_mutex_);
+    TRY_VOID(controller->need_pit());
+  }
   for (uint32_t chip : kChips) {
     TRY(kvm_irqchip state, vm.irqchip(chip));
     controller->initial_chips_.push_back(state);
   }
-  TRY(controller->initial_pit_, vm.pit());
   MutexLock lock(controller->mutex_);
   controller->routes_ = pin_routes();
   TRY_VOID(vm.set_gsi_routing(controller->routes_));
@@ -146,7 +149,26 @@ void IrqController::detach(uint64_t address, uint32_t length, int event_fd) {
 Result<void> IrqController::reset() {
   for (const kvm_irqchip& chip : initial_chips_)
     TRY_VOID(vm_.set_irqchip(chip));
-  return vm_.set_pit(initial_pit_);
+  MutexLock lock(pit_mutex_);
+  return initial_pit_ ? vm_.set_pit(*initial_pit_) : Result<void>();
+}
+
+Result<void> IrqController::need_pit() {
+  if (initial_pit_) return {};
+  TRY_VOID(vm_.create_pit());
+  TRY(initial_pit_, vm_.pit());
+  return {};
+}
+
+Result<void> IrqController::with_pit(const PitAccess& access) {
+  MutexLock lock(pit_mutex_);
+  TRY_VOID(need_pit());
+  TRY(kvm_pit_state2 state, vm_.pit());
+  const kvm_pit_state2 before = state;
+  access(state);
+  // To set it starts the counters anew.
+  if (std::memcmp(&before, &state, sizeof state) == 0) return {};
+  return vm_.set_pit(state);
 }
 
 Result<void> IrqController::apply_bios_setup() {
@@ -163,12 +185,12 @@ Result<void> IrqController::apply_bios_setup() {
   for (uint8_t line : firmware::kPciIntxLines)
     slave.chip.pic.elcr = static_cast<uint8_t>(slave.chip.pic.elcr | 1u << (line - 8));
   TRY_VOID(vm_.set_irqchip(slave));
-  TRY(kvm_pit_state2 pit, vm_.pit());
-  pit.channels[0].mode = Setup::kPitChannel0Mode;
-  pit.channels[0].count = Setup::kPitChannel0Count;
-  pit.channels[0].gate = 1;
-  pit.channels[0].rw_mode = 3;
-  return vm_.set_pit(pit);
+  return with_pit([](kvm_pit_state2& pit) {
+    pit.channels[0].mode = Setup::kPitChannel0Mode;
+    pit.channels[0].count = Setup::kPitChannel0Count;
+    pit.channels[0].gate = 1;
+    pit.channels[0].rw_mode = 3;
+  });
 }
 
 }  // namespace calf::vmm

@@ -6,7 +6,9 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "firmware/platform.h"
 #include "tests/kvm/mini_machine.h"
+#include "vmm/late_pit.h"
 
 namespace calf::vmm {
 namespace {
@@ -261,6 +263,51 @@ TEST(GuestCode, ADoorbellSignalsAnEventfdInsteadOfAnExit) {
 
 // Sends INIT and startup interrupts through the LAPIC's register page, which real mode reaches by
 // way of a 32-bit segment ("unreal mode").
+// Counter 2 in mode 0 raises bit 5 of the speaker's port when it has counted down: the timer is
+// KVM's from the first access on, which must not be lost.
+void count_down(std::initializer_list<int> first) {
+  MiniMachine machine(1, uint64_t{4} << 20, IrqController::Pit::kWhenTouched);
+  Log log("test");
+  LatePit pit(*machine.irq, log);
+  ASSERT_TRUE(machine.ports.map({firmware::kPitPort, LatePit::kWindow}, pit.timer()).ok());
+  ASSERT_TRUE(machine.ports.map({firmware::kSpeakerPort, 1}, pit.speaker()).ok());
+  machine.load(kCode, first);
+  machine.load(kCode + first.size(), {
+                                         0xB0, 0x00,  // mov al, 0
+                                         0xE6, 0x42,  // out 42h, al
+                                         0xB0, 0x10,  // mov al, 10h
+                                         0xE6, 0x42,  // out 42h, al
+                                         0xE4, 0x61,  // in al, 61h
+                                         0x0C, 0x01,  // or al, 1
+                                         0xE6, 0x61,  // out 61h, al
+                                         0xE4, 0x61,  // wait: in al, 61h
+                                         0xA8, 0x20,  // test al, 20h
+                                         0x74, 0xFA,  // jz wait
+                                         0xE6, 0xF4,  // out F4h, al
+                                         0xF4,        // hlt
+                                     });
+  std::optional<Request> end = machine.run(kCode);
+  ASSERT_TRUE(end.has_value());
+  EXPECT_EQ(end->value & 0x21, 0x21u);
+}
+
+TEST(GuestCode, TheTimerComesWhenItsControlWordIsWritten) {
+  CALF_NEED_KVM();
+  count_down({
+      0xB0, 0xB0,  // mov al, B0h: counter 2, low then high byte, mode 0
+      0xE6, 0x43,  // out 43h, al
+  });
+}
+
+TEST(GuestCode, TheTimerComesWhenTheSpeakersPortIsRead) {
+  CALF_NEED_KVM();
+  count_down({
+      0xE4, 0x61,  // in al, 61h
+      0xB0, 0xB0,  // mov al, B0h
+      0xE6, 0x43,  // out 43h, al
+  });
+}
+
 TEST(GuestCode, StartsASecondProcessor) {
   CALF_NEED_KVM();
   MiniMachine machine(2);
