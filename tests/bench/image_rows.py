@@ -27,7 +27,8 @@ class ImageRows:
 
     def writes(self, name, goal, fresh, count, depth, cache, *more, peers=((),), step=STEP, quick=True, limit=None):
         """`fresh(who)` makes the image to write to before each run; each of `peers` is a way to run QEMU; `limit` is the
-        limit's work on a new file: (bytes of a write, bytes from one write to the next, the file whose data is copied, or None)."""
+        limit's work on a new file: (bytes of a write, bytes from one write to the next, the file whose data is copied, or None),
+        or a function that makes the raw file to overwrite."""
         count *= self.factor
         images = {}
 
@@ -38,7 +39,12 @@ class ImageRows:
                 [self.bench(program, images[who], count, depth, cache, "-w", *more, *options, step=step)], count), prepare)
         sides = [contestant("calf", self.img, ())]
         sides += [contestant("QEMU" + " ".join(("",) + options[1:]), "qemu-img", options) for options in peers]
-        if limit:
+        if callable(limit):
+            direct = ["direct"] if cache == "none" else []
+            sides.append(Contestant("limit", lambda: self.runner.rate(
+                [[self.limits, "write", images["limit"], str(count), str(depth), *direct]], count),
+                lambda: images.update(limit=limit())))
+        elif limit:
             sides.append(self.write_limit(limit, count, depth, cache))
         return Row(name, "writes/s", goal, sides, higher=True, quick=quick)
 
@@ -64,8 +70,9 @@ class ImageRows:
         yield self.reads("direct-read", 1, files.full, 20000, 32, "none", limit=raw)
         engines = (("-i", "io_uring"), ("-i", "native"))
         full_copy = lambda: files.copy_of(files.full(), "overwritten.qcow2")
-        yield self.writes("direct-overwrite-1", 1.15, full_copy, 5000, 1, "none", peers=engines, quick=False)
-        yield self.writes("direct-overwrite-32", 1, full_copy, 20000, 32, "none", peers=engines, quick=False)
+        raw_copy = lambda: files.copy_of(raw(), "overwritten.raw")
+        yield self.writes("direct-overwrite-1", 1.15, full_copy, 5000, 1, "none", peers=engines, limit=raw_copy, quick=False)
+        yield self.writes("direct-overwrite-32", 1, full_copy, 20000, 32, "none", peers=engines, limit=raw_copy, quick=False)
         overlay = lambda: files.overlay("written.qcow2", files.full())
         sub = lambda: files.overlay("written.qcow2", files.full(), "-o", "extended_l2=on,cluster_size=128k")
         copied, alone, apart = (65536, 65536, files.full_raw), (4096, 65536, None), (4096, 131072, None)
