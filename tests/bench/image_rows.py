@@ -14,7 +14,8 @@ class ImageRows:
     def bench(self, program, image, count, depth, cache, *more, step=STEP):
         return [program, "bench", "-c", str(count), "-d", str(depth), "-S", str(step), "-t", cache, "-f", "qcow2", *more, image]
 
-    def reads(self, name, goal, image, count, depth, cache, limit=None, step=STEP, quick=True):
+    def reads(self, name, goal, image, count, depth, cache, limit=None, inflate=None, step=STEP, quick=True):
+        """`limit`: the raw file that the limit reads; `inflate`: the one whose clusters it inflates, by two threads."""
         count *= self.factor
         sides = [Contestant(who, lambda p=program: self.runner.rate([self.bench(p, image(), count, depth, cache, step=step)], count))
                  for who, program in self.sides]
@@ -23,6 +24,8 @@ class ImageRows:
             if cache == "none":
                 words.append("direct")
             sides.append(Contestant("limit", lambda: self.runner.rate([[str(w() if callable(w) else w) for w in words]], count)))
+        if inflate:
+            sides.append(Contestant("limit", lambda: self.runner.rate([[self.limits, "inflate", inflate(), str(count)]], count)))
         return Row(name, "reads/s", goal, sides, higher=True, quick=quick)
 
     def writes(self, name, goal, fresh, count, depth, cache, *more, peers=((),), step=STEP, quick=True, limit=None):
@@ -89,7 +92,7 @@ class ImageRows:
         zlib = lambda: files.compressed("zlib")
         yield self.reads("compressed-sequential-1", 15, zlib, 10000, 1, "writeback", step=4096)
         yield self.reads("compressed-random-1", 1.6, zlib, 2000, 1, "writeback")
-        yield self.reads("compressed-random-32", 2.8, zlib, 4000, 32, "writeback")
+        yield self.reads("compressed-random-32", 2.8, zlib, 4000, 32, "writeback", inflate=files.real_raw)
 
     def many_readers(self, guests=16):
         count = 20000 * self.factor

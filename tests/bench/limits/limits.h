@@ -26,6 +26,10 @@ struct IoLimit {
 // Requests to a raw file or device. Seconds; negative: errno of what failed.
 double run_io_limit(const IoLimit& limit);
 
+// Inflates `count` clusters of 64 KiB, from random places of the file and packed before, by two
+// threads. Seconds; negative: errno of what failed.
+double run_inflate_limit(const char* file, uint64_t count);
+
 // What has to be done at least for whole files, by two threads. 0, or the errno of what failed.
 // Copies what is no hole of `from` to the new file `to`.
 int run_copy_limit(const char* from, const char* to);

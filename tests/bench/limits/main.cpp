@@ -17,6 +17,7 @@ int usage() {
       "       bench_limits allocate FILE COUNT DEPTH BYTES EVERY BASE|- [direct]\n"
       "       bench_limits copy FROM TO | compare FILE FILE | store FILE BYTES\n"
       "       bench_limits scan FILE | look FILE\n"
+      "       bench_limits inflate FILE COUNT\n"
       "       bench_limits touch MIB\n"
       "       bench_limits run REPORT COMMAND\n",
       stderr);
@@ -83,9 +84,14 @@ int main(int argc, char** argv) {
     int status = calf::bench::run_measured(argv[2], argv + 3);
     return status < 0 ? failed(-status) : status;
   }
-  const std::optional<IoLimit> limit = io_limit(what, argc, argv);
-  if (!limit) return usage();
-  const double seconds = calf::bench::run_io_limit(*limit);
+  double seconds = 0;
+  if (what == "inflate" && argc > 3) {
+    seconds = calf::bench::run_inflate_limit(argv[2], number(argv[3]));
+  } else {
+    const std::optional<IoLimit> limit = io_limit(what, argc, argv);
+    if (!limit) return usage();
+    seconds = calf::bench::run_io_limit(*limit);
+  }
   if (seconds < 0) return failed(static_cast<int>(-seconds));
   std::printf("Run completed in %.6f seconds.\n", seconds);
   return 0;
