@@ -61,11 +61,29 @@ profile convert-qcow2-to-raw "$img" convert -f qcow2 -O raw scattered.qcow2 prof
 profile check-1-TiB-metadata "$img" check -q -f qcow2 tib.qcow2
 profile info "$img" info -f qcow2 full.qcow2
 profile map-json-fragmented "$img" map --output=json -f qcow2 fragmented.qcow2
+rm -f profiled.qcow2 profiled.base
+cp --sparse=always scattered.qcow2 profiled.base
+"$img" create -q -f qcow2 -b profiled.base -F qcow2 profiled.qcow2
+"$img" bench -q -c 2048 -d 8 -s 65536 -S 65536 -t writeback -w -f qcow2 profiled.qcow2
+sync profiled.qcow2 profiled.base
+profile commit "$img" commit -q -f qcow2 profiled.qcow2
+rm -f profiled.base
+# shellcheck disable=SC2016
+profile allocating-write-16-overlays sh -c 'for i in $(seq 16); do
+    "$0" create -q -f qcow2 -b full.qcow2 -F qcow2 "profiled$i.qcow2"
+  done
+  for i in $(seq 16); do "$0" bench -q -c 500 -d 32 -S "$1" -t none -w -f qcow2 "profiled$i.qcow2" & done; wait' "$img" "$step"
+rm -f profiled?.qcow2 profiled??.qcow2
 if [ -w /dev/kvm ]; then
   profile start-kernel "$build/bin/calf" -m 128 -serial null -device isa-debug-exit,iobase=0xf4,iosize=0x04 \
     -kernel "$build/tests/guests/guest.elf" -append test=exit
-  profile guest-read-cached-32 "$build/bin/calf" -m 128 -serial null -device isa-debug-exit,iobase=0xf4,iosize=0x04 \
-    -kernel "$build/tests/guests/guest.elf" -append "test=bench op=read depth=32 count=200000 start=0 range=192M end=debug-exit" \
-    -drive file=full.qcow2,format=qcow2,if=virtio,readonly=on
+  guest_reads() {
+    profile "guest-read-$1-$2" "$build/bin/calf" -m 128 -serial null -device isa-debug-exit,iobase=0xf4,iosize=0x04 \
+      -kernel "$build/tests/guests/guest.elf" -append "test=bench op=read depth=$2 count=$3 start=0 range=192M end=debug-exit" \
+      -drive "file=full.qcow2,format=qcow2,if=virtio,readonly=on,cache=$4"
+  }
+  guest_reads cached 32 200000 writeback
+  guest_reads cached 1 20000 writeback
+  guest_reads direct 32 40000 none
 fi
 rm -f profiled.qcow2
