@@ -1,5 +1,5 @@
-// What O_DIRECT asks of a FileNode: aligned transfers, blocks that are read, changed and written
-// back by one request at a time, and a file that is long enough before it is written.
+// What O_DIRECT asks of a FileNode: aligned transfers, and blocks that are read, changed and written
+// back by one request at a time.
 #include <linux/fs.h>
 #include <sys/ioctl.h>
 #include <unistd.h>

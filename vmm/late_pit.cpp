@@ -4,6 +4,14 @@
 
 namespace calf::vmm {
 
+LatePit::LatePit(IrqController& irq, Log& log)
+    : irq_(irq),
+      log_(log),
+      timer_(*this, read_pit, write_pit),
+      speaker_(
+          *this, [](kvm_pit_state2& state, unsigned) { return read_speaker(state); },
+          [](kvm_pit_state2& state, unsigned, uint8_t value) { write_speaker(state, value); }) {}
+
 // Without a timer the guest reads zeroes and waits for a tick that never comes: it must be told
 // why.
 void LatePit::access(const IrqController::PitAccess& access) {
@@ -12,26 +20,16 @@ void LatePit::access(const IrqController::PitAccess& access) {
   log_.error("the guest's timer could not be made: {}", done.error().message());
 }
 
-uint8_t LatePit::Timer::read_byte(uint64_t offset) {
+uint8_t LatePit::Ports::read_byte(uint64_t offset) {
   uint8_t value = 0;
   owner_.access(
-      [&](kvm_pit_state2& state) { value = read_pit(state, static_cast<unsigned>(offset)); });
+      [&](kvm_pit_state2& state) { value = read_(state, static_cast<unsigned>(offset)); });
   return value;
 }
 
-void LatePit::Timer::write_byte(uint64_t offset, uint8_t value) {
+void LatePit::Ports::write_byte(uint64_t offset, uint8_t value) {
   owner_.access(
-      [&](kvm_pit_state2& state) { write_pit(state, static_cast<unsigned>(offset), value); });
-}
-
-uint8_t LatePit::Speaker::read_byte(uint64_t) {
-  uint8_t value = 0;
-  owner_.access([&](kvm_pit_state2& state) { value = read_speaker(state); });
-  return value;
-}
-
-void LatePit::Speaker::write_byte(uint64_t, uint8_t value) {
-  owner_.access([&](kvm_pit_state2& state) { write_speaker(state, value); });
+      [&](kvm_pit_state2& state) { write_(state, static_cast<unsigned>(offset), value); });
 }
 
 }  // namespace calf::vmm

@@ -19,38 +19,35 @@ class LatePit {
   static constexpr uint64_t kWindow = 4;
 
   // Both outlive this object.
-  LatePit(IrqController& irq, Log& log) : irq_(irq), log_(log) {}
+  LatePit(IrqController& irq, Log& log);
 
   // The counters and the control word.
   devices::Device& timer() { return timer_; }
   devices::Device& speaker() { return speaker_; }
 
  private:
-  class Timer final : public devices::ByteDevice {
+  // Some ports, and what an access to them does to the timer's state.
+  class Ports final : public devices::ByteDevice {
    public:
-    explicit Timer(LatePit& owner) : owner_(owner) {}
+    using Read = uint8_t (*)(kvm_pit_state2& state, unsigned index);
+    using Write = void (*)(kvm_pit_state2& state, unsigned index, uint8_t value);
+    Ports(LatePit& owner, Read on_read, Write on_write)
+        : owner_(owner), read_(on_read), write_(on_write) {}
     uint8_t read_byte(uint64_t offset) override;
     void write_byte(uint64_t offset, uint8_t value) override;
 
    private:
     LatePit& owner_;
-  };
-  class Speaker final : public devices::ByteDevice {
-   public:
-    explicit Speaker(LatePit& owner) : owner_(owner) {}
-    uint8_t read_byte(uint64_t offset) override;
-    void write_byte(uint64_t offset, uint8_t value) override;
-
-   private:
-    LatePit& owner_;
+    Read read_;
+    Write write_;
   };
   void access(const IrqController::PitAccess& access);
 
   IrqController& irq_;
   Log& log_;
   RateLimit messages_{1};
-  Timer timer_{*this};
-  Speaker speaker_{*this};
+  Ports timer_;
+  Ports speaker_;
 };
 
 }  // namespace calf::vmm
