@@ -1,5 +1,5 @@
-// What O_DIRECT asks of a FileNode: aligned transfers, and blocks that are read, changed and written
-// back by one request at a time.
+// What O_DIRECT asks of a FileNode: aligned transfers, and blocks that are read, changed and
+// written back by one request at a time.
 #include <linux/fs.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
