@@ -41,7 +41,7 @@ Result<std::unique_ptr<Chipset>> Chipset::create(const MachineConfig& config,
   };
   TRY_VOID(chips->add_serial(parts));
 
-  chips->pit_ = std::make_unique<LatePit>(parts.irq, parts.host.log);
+  chips->pit_ = std::make_unique<LatePit>(parts.irq, parts.timers, parts.host.log);
   TRY_VOID(parts.ports.map({firmware::kPitPort, LatePit::kWindow}, chips->pit_->timer()));
   TRY_VOID(parts.ports.map({firmware::kSpeakerPort, 1}, chips->pit_->speaker()));
 
@@ -116,6 +116,7 @@ void Chipset::reset() {
   for (devices::Device* device : resettable_)
     device->reset();
   keyboard_->reset();
+  pit_->reset();
 }
 
 void Chipset::flush() {

@@ -50,6 +50,7 @@ class Chipset {
   // Null if there is no such port.
   devices::Uart16550* serial(size_t index) { return serial_[index].get(); }
   devices::AcpiPm& power() { return *power_; }
+  LatePit& timer() { return *pit_; }
   // Answers the byte at port 0xCF9, for the PCI host bridge.
   devices::Device& reset_control() { return *reset_control_; }
   // Bit n: COM(n+1) is there.

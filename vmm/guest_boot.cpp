@@ -91,6 +91,12 @@ void GuestBoot::make_bios() {
   trap_.emplace(*bios_, parts_.run_state);
 }
 
+Result<void> GuestBoot::set_up_chips() {
+  TRY_VOID(parts_.irq.apply_bios_setup());
+  parts_.chipset.timer().start_ticks(parts_.host.clock.monotonic());
+  return {};
+}
+
 Result<void> GuestBoot::power_on(kvm::Vcpu& first, const VcpuTemplate& initial) {
   if (config_.kernel.empty()) return start_boot_sector(first, initial);
   return start_kernel(first, initial);
@@ -114,7 +120,7 @@ Result<void> GuestBoot::start_kernel(kvm::Vcpu& first, const VcpuTemplate& initi
   if (loaded->needs_bios) {
     if (bios_ == nullptr) make_bios();
     TRY_VOID(bios_->install());
-    TRY_VOID(parts_.irq.apply_bios_setup());
+    TRY_VOID(set_up_chips());
   }
   TRY_VOID(tables_.install(parts_.memory));
   return enter(first, initial, loaded->state);
@@ -123,7 +129,7 @@ Result<void> GuestBoot::start_kernel(kvm::Vcpu& first, const VcpuTemplate& initi
 Result<void> GuestBoot::start_boot_sector(kvm::Vcpu& first, const VcpuTemplate& initial) {
   TRY_VOID(bios_->install());
   TRY_VOID(tables_.install(parts_.memory));
-  TRY_VOID(parts_.irq.apply_bios_setup());
+  TRY_VOID(set_up_chips());
   firmware::RealModeRegs regs;
   TRY_VOID(bios_->boot(regs));
   return enter_real_mode(first, initial, regs);

@@ -65,6 +65,7 @@ class GuestBoot {
   GuestBoot(const MachineConfig& config, Parts parts);
   Result<firmware::FirmwareTables> make_tables() const;
   void make_bios();
+  Result<void> set_up_chips();
   Result<void> start_kernel(kvm::Vcpu& first, const VcpuTemplate& initial);
   Result<void> start_boot_sector(kvm::Vcpu& first, const VcpuTemplate& initial);
 

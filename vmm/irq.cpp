@@ -39,6 +39,14 @@ std::vector<kvm_irq_routing_entry> pin_routes() {
   return routes;
 }
 
+void start_as_bios(kvm_pit_state2& pit) {
+  kvm_pit_channel_state& ticks = pit.channels[0];
+  ticks.mode = firmware::ChipSetup::kPitChannel0Mode;
+  ticks.count = firmware::ChipSetup::kPitChannel0Count;
+  ticks.gate = 1;
+  ticks.rw_mode = 3;
+}
+
 }  // namespace
 
 class IrqController::Line final : public devices::IrqLine {
@@ -83,13 +91,9 @@ class IrqController::Route final : public devices::MsiRoute {
   bool attached_ CALF_GUARDED_BY(mutex_) = false;
 };
 
-Result<std::unique_ptr<IrqController>> IrqController::create(kvm::Vm& vm, Pit pit) {
+Result<std::unique_ptr<IrqController>> IrqController::create(kvm::Vm& vm) {
   TRY_VOID(vm.create_irqchip());
   std::unique_ptr<IrqController> controller(new IrqController(vm));
-  if (pit == Pit::kNow) {
-    MutexLock lock(controller->pit_mutex_);
-    TRY_VOID(controller->need_pit());
-  }
   for (uint32_t chip : kChips) {
     TRY(kvm_irqchip state, vm.irqchip(chip));
     controller->initial_chips_.push_back(state);
@@ -150,19 +154,30 @@ Result<void> IrqController::reset() {
   for (const kvm_irqchip& chip : initial_chips_)
     TRY_VOID(vm_.set_irqchip(chip));
   MutexLock lock(pit_mutex_);
+  bios_started_pit_ = false;
   return initial_pit_ ? vm_.set_pit(*initial_pit_) : Result<void>();
 }
 
-Result<void> IrqController::need_pit() {
-  if (initial_pit_) return {};
-  TRY_VOID(vm_.create_pit());
-  TRY(initial_pit_, vm_.pit());
-  return {};
+Result<bool> IrqController::need_pit() {
+  MutexLock lock(pit_mutex_);
+  if (initial_pit_) return false;
+  TRY_VOID(create_pit());
+  return true;
 }
 
 Result<void> IrqController::with_pit(const PitAccess& access) {
   MutexLock lock(pit_mutex_);
-  TRY_VOID(need_pit());
+  if (!initial_pit_) TRY_VOID(create_pit());
+  return change_pit(access);
+}
+
+Result<void> IrqController::create_pit() {
+  TRY_VOID(vm_.create_pit());
+  TRY(initial_pit_, vm_.pit());
+  return bios_started_pit_ ? change_pit(start_as_bios) : Result<void>();
+}
+
+Result<void> IrqController::change_pit(const PitAccess& access) {
   TRY(kvm_pit_state2 state, vm_.pit());
   const kvm_pit_state2 before = state;
   access(state);
@@ -185,12 +200,9 @@ Result<void> IrqController::apply_bios_setup() {
   for (uint8_t line : firmware::kPciIntxLines)
     slave.chip.pic.elcr = static_cast<uint8_t>(slave.chip.pic.elcr | 1u << (line - 8));
   TRY_VOID(vm_.set_irqchip(slave));
-  return with_pit([](kvm_pit_state2& pit) {
-    pit.channels[0].mode = Setup::kPitChannel0Mode;
-    pit.channels[0].count = Setup::kPitChannel0Count;
-    pit.channels[0].gate = 1;
-    pit.channels[0].rw_mode = 3;
-  });
+  MutexLock lock(pit_mutex_);
+  bios_started_pit_ = true;
+  return initial_pit_ ? change_pit(start_as_bios) : Result<void>();
 }
 
 }  // namespace calf::vmm

@@ -1,14 +1,22 @@
-// LatePit: the timer's ports until KVM has a timer there.
+// LatePit: the timer's ports, and its ticks, until KVM has a timer there.
 //
-// A guest with a kernel of today never touches the 8254, and to take one that KVM has made apart
-// again costs the end of a run as much as all the rest of it (KVM waits for grace periods of RCU).
-// So a guest that is entered without BIOS gets its timer when it touches one of the ports:
+// A guest with a kernel of today never touches the 8254, and a boot sector that ends soon sees no
+// tick of it; but to take one that KVM has made apart again costs the end of a run as much as all
+// the rest of it (KVM waits for grace periods of RCU). So the guest gets its timer when it can tell
+// the difference:
 //
-//     first access ──> here ──> IrqController::with_pit(): KVM_CREATE_PIT2, the access on its state
-//     later ones   ──> KVM, which has the ports now
+//     first access      ──> here ──> IrqController::with_pit(): KVM_CREATE_PIT2, the access on it
+//     later ones        ──> KVM, which has the ports now
+//     first tick is due ──> here ──> KVM_CREATE_PIT2, whose first period begins now, and the tick
+//
+// Ticks are due where the BIOS has started counter 0.
 #pragma once
 
+#include <chrono>
+#include <memory>
+
 #include "block/base/log.h"
+#include "devices/core/clock.h"
 #include "devices/core/device.h"
 #include "vmm/irq.h"
 
@@ -18,8 +26,13 @@ class LatePit {
  public:
   static constexpr uint64_t kWindow = 4;
 
-  // Both outlive this object.
-  LatePit(IrqController& irq, Log& log);
+  // All outlive this object.
+  LatePit(IrqController& irq, devices::TimerFactory& timers, Log& log);
+
+  // The BIOS has started the ticks (IrqController::apply_bios_setup()); it is `now`.
+  void start_ticks(std::chrono::nanoseconds now);
+  // Power-on: no ticks.
+  void reset();
 
   // The counters and the control word.
   devices::Device& timer() { return timer_; }
@@ -42,9 +55,13 @@ class LatePit {
     Write write_;
   };
   void access(const IrqController::PitAccess& access);
+  void first_tick();
+  void report(const Error& error);
 
   IrqController& irq_;
   Log& log_;
+  const std::unique_ptr<devices::IrqLine> line_;
+  const std::unique_ptr<devices::Timer> alarm_;
   RateLimit messages_{1};
   Ports timer_;
   Ports speaker_;

@@ -103,9 +103,7 @@ Result<void> Machine::Parts::make_kvm_machine() {
   vm.emplace(std::move(created));
   TRY_VOID(vm->set_tss_address(static_cast<uint32_t>(firmware::kKvmTss.offset)));
   TRY_VOID(vm->set_identity_map_address(firmware::kKvmIdentityMap.offset));
-  // The BIOS starts the timer; a kernel that wants one touches it.
-  using Pit = IrqController::Pit;
-  TRY(irq, IrqController::create(*vm, config.kernel.empty() ? Pit::kNow : Pit::kWhenTouched));
+  TRY(irq, IrqController::create(*vm));
   memory_attacher = std::thread([this] { memory_attached = ram->attach(*vm, *map); });
   return {};
 }

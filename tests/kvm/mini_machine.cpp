@@ -19,7 +19,7 @@ T must(Result<T> result, const char* what) {
 
 }  // namespace
 
-MiniMachine::MiniMachine(unsigned cpus, uint64_t ram_size, IrqController::Pit pit) {
+MiniMachine::MiniMachine(unsigned cpus, uint64_t ram_size) {
   loop = must(EventLoop::create(), "event loop");
   map.emplace(must(firmware::MemoryMap::build(ram_size), "memory map"));
   ram = must(Ram::allocate(*map), "memory");
@@ -27,7 +27,7 @@ MiniMachine::MiniMachine(unsigned cpus, uint64_t ram_size, IrqController::Pit pi
   vm.emplace(must(system->create_vm(), "create VM"));
   must(vm->set_tss_address(static_cast<uint32_t>(firmware::kKvmTss.offset)), "TSS");
   must(vm->set_identity_map_address(firmware::kKvmIdentityMap.offset), "identity map");
-  irq = must(IrqController::create(*vm, pit), "irqchip");
+  irq = must(IrqController::create(*vm), "irqchip");
   must(ram->attach(*vm, *map), "memory slots");
   std::vector<kvm_cpuid_entry2> supported = must(system->supported_cpuid(), "CPUID");
   CpuidRequest request;

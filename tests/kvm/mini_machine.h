@@ -51,8 +51,7 @@ class MiniMachine {
   static constexpr uint16_t kExitPort = 0xF4;  // a byte written here ends run()
 
   // Ends the test process on any error: a host that has KVM can do this.
-  explicit MiniMachine(unsigned cpus = 1, uint64_t ram = uint64_t{4} << 20,
-                       IrqController::Pit pit = IrqController::Pit::kNow);
+  explicit MiniMachine(unsigned cpus = 1, uint64_t ram = uint64_t{4} << 20);
   ~MiniMachine();
 
   void load(uint64_t address, std::initializer_list<int> bytes);
