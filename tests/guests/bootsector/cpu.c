@@ -48,7 +48,7 @@ void interrupts_open(void) {
   out8(0x21, 0xFF);  // the PICs stay silent: their vectors may be those of exceptions
   out8(0xA1, 0xFF);
   for (u64 i = 0; i < 256; i++) {
-    u64 at = (u64)vectors + 16 * i;
+    u64 at = (u64)vectors + VECTOR_SIZE * i;
     idt[i][0] = (at & 0xFFFF) | KERNEL_CODE << 16 | 0x8Eull << 40 | (at >> 16 & 0xFFFF) << 48;
     idt[i][1] = at >> 32;
   }

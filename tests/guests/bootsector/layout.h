@@ -48,6 +48,8 @@
 #define TSS_PORTS 104                    // port bitmap: all allowed
 #define TSS_SIZE (TSS_PORTS + 8192 + 1)  // one byte of ones ends it
 
+#define VECTOR_SIZE 32  // bytes of code of each interrupt vector
+
 // What CPL 3 asks of CPL 0: `hlt` with a number in RDI (start.S).
 #define TRAP_PARK 0
 #define TRAP_WAIT 1
