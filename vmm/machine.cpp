@@ -126,7 +126,10 @@ void Machine::Parts::collect_statistics() {
 void Machine::Parts::shut_down() {
   if (group) group->quit();
   collect_statistics();
-  if (pci) pci->stop();
+  if (pci) {
+    pci->stop();
+    result.statistics.disk_queues = pci->disk_counters();
+  }
   // The kernel needs as long for this as the disks for their last writes.
   std::thread kvm_closer([this] {
     vcpus.clear();
@@ -135,6 +138,7 @@ void Machine::Parts::shut_down() {
   if (chipset) chipset->flush();
   for (auto& disk : disks) {
     Result<void> closed = disk->close();
+    result.statistics.disk_entries += disk->executor().entries();
     if (closed.ok()) continue;
     // Lost data outranks what the guest had to say.
     result.reason = EndReason::kDiskError;

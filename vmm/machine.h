@@ -19,6 +19,7 @@
 #include "block/base/result.h"
 #include "devices/core/byte_channel.h"
 #include "devices/core/clock.h"
+#include "devices/virtio/device.h"
 #include "vmm/config.h"
 #include "vmm/event_loop.h"
 
@@ -61,6 +62,8 @@ struct Statistics {
   uint64_t bios_calls = 0;
   uint64_t completed_instructions = 0;  // exits at which KVM's emulator was helped out
   uint64_t resets = 0;
+  virtio::QueueCounters disk_queues;
+  uint64_t disk_entries = 0;  // of the kernel by the disks' threads (Executor::entries())
 };
 
 struct RunResult {

@@ -122,4 +122,11 @@ void PciDevices::stop() {
     transport->stop();
 }
 
+virtio::QueueCounters PciDevices::disk_counters() const {
+  virtio::QueueCounters total;
+  for (const auto& device : devices_)
+    if (device->type() == virtio::kTypeBlock) total += device->counters();
+  return total;
+}
+
 }  // namespace calf::vmm

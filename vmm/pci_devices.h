@@ -50,6 +50,8 @@ class PciDevices {
   Result<void> reset();
   // Waits until nothing is in flight. No vCPU runs.
   void stop();
+  // Of the disks' queues. After stop().
+  virtio::QueueCounters disk_counters() const;
 
  private:
   PciDevices() = default;

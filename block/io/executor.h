@@ -65,6 +65,8 @@ class Executor {
 
   // "io_uring" or "threads".
   const char* engine_name() const { return engine_->name(); }
+  // How often its thread entered the kernel for I/O (IoEngine::entries()). Any thread.
+  uint64_t entries() const { return engine_->entries(); }
 
   // Drives the loop on the calling thread until `task` has ended. Other spawned tasks make progress
   // too.

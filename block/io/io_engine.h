@@ -62,6 +62,8 @@ class IoEngine {
   virtual bool has_finished() const = 0;
   // Any thread: makes a present or the next blocking wait() return.
   virtual void wake() = 0;
+  // How often the kernel was entered to submit or to wait; 0 where no engine does. Any thread.
+  virtual uint64_t entries() const { return 0; }
 };
 
 // Fails with a text that names the sysctl or filter where the host refuses io_uring.

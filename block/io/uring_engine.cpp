@@ -36,6 +36,7 @@ class UringEngine final : public IoEngine {
   void wait(bool block, std::deque<std::coroutine_handle<>>& ready) override;
   bool has_finished() const override { return io_uring_cq_ready(&ring_) != 0 || has_deferred(); }
   void wake() override;
+  uint64_t entries() const override { return entries_.load(std::memory_order_relaxed); }
 
  private:
   io_uring_sqe* next_sqe();
@@ -62,6 +63,7 @@ class UringEngine final : public IoEngine {
   Fd wake_fd_;
   bool wake_armed_ = false;
   std::atomic<bool> wake_sent_ = false;
+  std::atomic<uint64_t> entries_ = 0;
   // user_data of completions that belong to no IoOp.
   static constexpr uint64_t kWakeTag = 1;
   static constexpr uint64_t kIgnoreTag = 2;
@@ -211,6 +213,8 @@ int UringEngine::wait_for_batch(unsigned wanted) {
 }
 
 void UringEngine::enter(bool block) {
+  // Only this thread writes.
+  entries_.store(entries_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
   const int r = try_enter(block);
   // EINTR: a signal; EAGAIN, EBUSY: the kernel wants completions reaped first; ETIME: less than a
   // batch has come. The loop comes back.

@@ -48,6 +48,20 @@ struct Activation {
   Notifier* notifier = nullptr;
 };
 
+// What it took to talk with the driver, since the device was made.
+struct QueueCounters {
+  uint64_t requests = 0;    // chains taken
+  uint64_t kicks = 0;       // doorbells rung by the driver
+  uint64_t interrupts = 0;  // notifications of used buffers
+
+  QueueCounters& operator+=(const QueueCounters& other) {
+    requests += other.requests;
+    kicks += other.kicks;
+    interrupts += other.interrupts;
+    return *this;
+  }
+};
+
 class Device {
  public:
   virtual ~Device() = default;
@@ -77,6 +91,9 @@ class Device {
   // nothing is in flight any more and guest memory is left alone from then on. Does not wait. Only
   // after activate(), and not again before `done`.
   virtual void reset(std::function<void()> done) = 0;
+
+  // Of all its queues. While the device is stopped.
+  virtual QueueCounters counters() const = 0;
 };
 
 }  // namespace calf::virtio

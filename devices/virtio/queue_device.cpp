@@ -30,6 +30,7 @@ void QueueDevice::start(const Activation& activation) {
 
 Task<void> QueueDevice::run_queue(QueueDevice* self, QueueRunner* runner) {
   co_await runner->run();
+  self->counters_ += runner->counters();
   --self->running_;
   self->end_reset_if_idle();
 }

@@ -16,6 +16,7 @@ class QueueDevice : public Device, protected QueueRunner::Consumer {
  public:
   void activate(Activation activation) final;
   void reset(std::function<void()> done) final;
+  QueueCounters counters() const final { return counters_; }
 
  protected:
   // `executor` outlives the device, and runs until the device was reset.
@@ -39,6 +40,7 @@ class QueueDevice : public Device, protected QueueRunner::Consumer {
   Notifier* notifier_ = nullptr;
   std::vector<std::unique_ptr<QueueRunner>> runners_;
   size_t running_ = 0;
+  QueueCounters counters_;  // of queues that have ended
   std::function<void()> reset_done_;
 };
 

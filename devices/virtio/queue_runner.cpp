@@ -34,6 +34,7 @@ void QueueRunner::take_kicks() {
   uint64_t kicks = 0;
   // Nothing to read only means that nothing is to be reset.
   [[maybe_unused]] ssize_t n = ::read(kick_fd_, &kicks, sizeof kicks);
+  if (!stopping_) counters_.kicks += kicks;  // the last one is our own
 }
 
 void QueueRunner::kick_self() {
@@ -75,6 +76,7 @@ bool QueueRunner::walk() {
       if (!popped->has_value()) break;
       ++in_flight_;
       ++taken_in_turn_;
+      ++counters_.requests;
       taken = true;
       consumer_->take(*this, std::move(**popped));
       if (broken_) return true;
@@ -117,7 +119,9 @@ void QueueRunner::fail(uint16_t head, std::string_view why) {
 void QueueRunner::publish() {
   if (!dirty_) return;
   dirty_ = false;
-  if (queue_.publish()) notifier_->used_buffers(queue_.index());
+  if (!queue_.publish()) return;
+  ++counters_.interrupts;
+  notifier_->used_buffers(queue_.index());
 }
 
 }  // namespace calf::virtio

@@ -57,6 +57,7 @@ class QueueRunner final : private IdlePoller {
 
   uint16_t index() const { return queue_.index(); }
   unsigned in_flight() const { return in_flight_; }
+  const QueueCounters& counters() const { return counters_; }
 
  private:
   // A third of a usual depth of 32: the driver has the first answers while the rest is read, for
@@ -87,6 +88,7 @@ class QueueRunner final : private IdlePoller {
   bool dirty_ = false;    // used elements wait for publish()
   bool more_ = false;     // the ring is to be looked at again, with or without a kick
   unsigned taken_in_turn_ = 0;
+  QueueCounters counters_;
   WaitQueue stopped_;  // run() waits here, for stop(), when the queue is broken
   WaitQueue drained_;  // run() waits here, for the last finish()
 };

@@ -65,7 +65,11 @@ Result<void> write_result_file(const std::string& path, const RunResult& result,
                         {"io-exits", s.io_exits},
                         {"mmio-exits", s.mmio_exits},
                         {"completed-instructions", s.completed_instructions},
-                        {"resets", s.resets}};
+                        {"resets", s.resets},
+                        {"disk-requests", s.disk_queues.requests},
+                        {"disk-kicks", s.disk_queues.kicks},
+                        {"disk-interrupts", s.disk_queues.interrupts},
+                        {"disk-io-entries", s.disk_entries}};
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
   json["peak-rss-kib"] = usage.ru_maxrss;
