@@ -65,8 +65,11 @@ Result<System> System::open(const std::string& path) {
   if (!system.fd_.valid()) return open_error(path, errno);
   Result<int> version = call(system.fd_.get(), KVM_GET_API_VERSION, "KVM_GET_API_VERSION", 0);
   if (!version.ok()) {
-    return make_error(ErrorKind::kUnsupported, "'{}' is not KVM: {}", path,
-                      version.error().message());
+    return make_error(
+        ErrorKind::kUnsupported,
+        "'{}' is not KVM: {}; remove it and load the module ('modprobe kvm_intel' or 'modprobe "
+        "kvm_amd'), which makes the right one",
+        path, version.error().message());
   }
   if (*version != KVM_API_VERSION) {
     return make_error(ErrorKind::kUnsupported,
