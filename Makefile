@@ -72,7 +72,7 @@ demo: build
 demo-linux: build linux-guest
 	@scripts/demo_linux.sh $(RELEASE)
 
-bench: build
+bench: build linux-guest
 	@tests/bench/bench.py $(RELEASE) $(if $(ROW),--row "$(ROW)") $(if $(FULL),--full) --json $(RELEASE)/bench.json
 
 bench-cost: build

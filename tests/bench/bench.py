@@ -64,9 +64,10 @@ def main():
             return 1
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=2) + "\n")
-    missed = [result["row"] for result in results if result["verdict"] == "MISSED"]
-    if missed:
-        print("goals missed: " + ", ".join(missed))
+    missed = [f"  {result['row']}: {goal['goal']} ({goal['reached']:.3g})" for result in results for goal in result["goals"]
+              if goal["verdict"] == "MISSED"]
+    reached = sum(goal["verdict"] == "met" for result in results for goal in result["goals"])
+    print("\n".join([f"goals met: {reached}, missed: {len(missed)}", *missed]))
     return 0
 
 

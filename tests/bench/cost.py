@@ -61,7 +61,7 @@ class ImageCurves:
         return self.files.made(f"cost-{size >> 30}G.qcow2", make)
 
     def on_image(self, *words):
-        return lambda size: {who: lambda p=program: self.runner.seconds([p, *words, self.image(size)], scale=1000)
+        return lambda size: {who: lambda p=program: self.runner.seconds([[p, *words, self.image(size)]], scale=1000)
                              for who, program in self.sides}
 
     def creation(self, size):
@@ -69,7 +69,7 @@ class ImageCurves:
 
         def make(program):
             path.unlink(missing_ok=True)
-            return self.runner.seconds([program, "create", "-q", "-f", "qcow2", path, str(size)], scale=1000)
+            return self.runner.seconds([[program, "create", "-q", "-f", "qcow2", path, str(size)]], scale=1000)
         return {who: lambda p=program: make(p) for who, program in self.sides}
 
     def first_write(self, size):
@@ -78,7 +78,7 @@ class ImageCurves:
         def write(program):
             path.unlink(missing_ok=True)
             run("qemu-img", "create", "-q", "-f", "qcow2", path, str(size))
-            return self.runner.seconds([program, "bench", "-q", "-w", "-c", "1", "-f", "qcow2", path], scale=1000)
+            return self.runner.seconds([[program, "bench", "-q", "-w", "-c", "1", "-f", "qcow2", path]], scale=1000)
         return {who: lambda p=program: write(p) for who, program in self.sides}
 
     def chain_reads(self, depth):
@@ -97,7 +97,7 @@ class ImageCurves:
         chain = {"x_name": "images in the chain", "points": self.DEPTHS, "tick": str}
         yield Curve("chain-reads", "Cached reads, depth 32, of the lowest image's data", unit="reads/s", measure=self.chain_reads, **chain)
         yield Curve("chain-info", "info of the top", unit="ms", measure=lambda depth: {
-            who: lambda p=program: self.runner.seconds([p, "info", "-f", "qcow2", self.files.chain(depth)], scale=1000)
+            who: lambda p=program: self.runner.seconds([[p, "info", "-f", "qcow2", self.files.chain(depth)]], scale=1000)
             for who, program in self.sides}, **chain)
         yield Curve("chain-open-memory", "Memory to read through the chain", unit="MiB", measure=self.chain_reads,
                     figure=lambda sample: sample.rss / 1024, **chain)
@@ -120,7 +120,7 @@ class GuestCurves:
         out = {"calf": self.guests.to_exit_of([[self.guests.calf, *kernel]] * count)}
         if self.qemu:
             out["QEMU microvm"] = self.guests.to_exit_of([[*self.guests.qemu, "-M", "microvm", *kernel]] * count)
-        out["limit"] = lambda: self.runner.seconds(*[[self.guests.limits, "kvm"]] * count, scale=1000)
+        out["limit"] = lambda: self.runner.seconds([[self.guests.limits, "kvm"]] * count, scale=1000)
         return out
 
     def vcpus(self, count):

@@ -8,6 +8,8 @@ import tempfile
 import time
 from typing import Callable, Optional
 
+from goals import Figures, Results, times_qemu
+
 
 class Failed(Exception):
     pass
@@ -18,11 +20,12 @@ class Sample:
     value: float           # in the row's unit
     cpu: float = 0.0       # seconds, user and system, of all processes
     rss: int = 0           # KiB, of the largest process
+    file_bytes: int = 0    # of what was made, where that is of interest
 
 
 @dataclasses.dataclass
 class Contestant:
-    name: str                                  # "calf", a peer, or "limit"
+    name: str                                  # "calf", a peer ("QEMU" and words), "limit", or what else a goal names
     measure: Callable[[], Sample]
     prepare: Optional[Callable[[], None]] = None  # before each run, not counted
 
@@ -31,10 +34,14 @@ class Contestant:
 class Row:
     name: str
     unit: str
-    goal: Optional[float]                      # how many times better than QEMU's best; None: no goal
+    goal: Optional[float]                      # how many times better than QEMU's best; None: `also` has all
     contestants: list
     higher: bool = False                       # is more better?
     quick: bool = True                         # part of the quick run
+    also: tuple = ()                           # more goals (goals.py)
+
+    def goals(self):
+        return ([times_qemu(self.goal)] if self.goal is not None else []) + list(self.also)
 
 
 # More than any row's files and guests take.
@@ -77,15 +84,21 @@ class Runner:
         wall = time.monotonic() - start if len(commands) > 1 else ended[0][1]
         return wall, [e[0] for e in ended], sum(e[2] for e in ended), max(e[3] for e in ended)
 
-    def seconds(self, *commands, expect=0, scale=1.0):
+    def seconds(self, commands, expect=0, scale=1.0):
         wall, _, cpu, rss = self.at_once(commands, expect)
         return Sample(wall * scale, cpu, rss)
 
-    def rate(self, commands, count):
-        """Requests per second of `bench` commands of `count` requests each, by the time that they print themselves."""
+    def printed_seconds(self, commands, scale=1.0):
+        """By the time that they print themselves: what they do before does not count."""
         _, texts, cpu, rss = self.at_once(commands)
         took = max(float(re.search(r"Run completed in ([0-9.]+) seconds", text)[1]) for text in texts)
-        return Sample(count * len(commands) / took, cpu, rss)
+        return Sample(took * scale, cpu, rss)
+
+    def rate(self, commands, count):
+        """Requests per second of `bench` commands of `count` requests each."""
+        sample = self.printed_seconds(commands)
+        sample.value = count * len(commands) / sample.value
+        return sample
 
 
 def run(*command):
@@ -119,29 +132,26 @@ def measure(runner, row, runs):
 
 
 def report(row, samples):
-    middle = {name: statistics.median(s.value for s in taken) for name, taken in samples.items()}
-
-    def better(other):
-        """How many times better calf is than `other`."""
-        return middle["calf"] / middle[other] if row.higher else middle[other] / middle["calf"]
-
-    peers = [name for name in middle if name not in ("calf", "limit")]
-    best = min(map(better, peers)) if peers else None
-    verdict = ""
-    if row.goal is not None:
-        verdict = "no peer" if best is None else "met" if best >= row.goal else "MISSED"
-    result = {"row": row.name, "unit": row.unit, "higher-is-better": row.higher, "goal": row.goal,
-              "ratio-to-qemu": best, "ratio-to-limit": better("limit") if "limit" in middle else None,
-              "verdict": verdict, "contestants": {}}
+    figures = {name: Figures(statistics.median(s.value for s in taken), statistics.median(s.cpu for s in taken),
+                             max(s.rss for s in taken), max(s.file_bytes for s in taken)) for name, taken in samples.items()}
+    results = Results(figures, row.higher)
+    goals = []
+    for goal in row.goals():
+        reached, verdict = goal.verdict(results)
+        goals.append({"goal": goal.words, "bound": goal.bound, "reached": reached, "verdict": verdict})
+    result = {"row": row.name, "unit": row.unit, "higher-is-better": row.higher, "ratio-to-qemu": results.times_qemu(),
+              "ratio-to-limit": results.better(results.limit) if results.limit else None, "goals": goals, "contestants": {}}
     for name, taken in samples.items():
         values = [sample.value for sample in taken]
-        entry = {"min": min(values), "median": middle[name], "max": max(values),
-                 "cpu-seconds": statistics.median(sample.cpu for sample in taken), "rss-kib": max(s.rss for s in taken)}
+        entry = {"min": min(values), "median": figures[name].median, "max": max(values),
+                 "cpu-seconds": figures[name].cpu, "rss-kib": figures[name].rss}
         result["contestants"][name] = entry
-        ratio = "" if name == "calf" else f"{better(name):8.2f}x"
-        goal = f"  goal {row.goal:g}x {verdict}" if name == "calf" and row.goal is not None else ""
+        ratio = "" if name == "calf" else f"{results.better(figures[name]):8.2f}x"
         print(f"{row.name:28} {name:12} {entry['min']:11.4g} {entry['median']:11.4g} {entry['max']:11.4g} {row.unit:8}"
-              f"{entry['cpu-seconds']:8.3f} {entry['rss-kib'] / 1024:7.1f} {ratio:9}{goal}", flush=True)
+              f"{entry['cpu-seconds']:8.3f} {entry['rss-kib'] / 1024:7.1f} {ratio}", flush=True)
+    for goal in goals:
+        reached = "" if goal["reached"] is None else f" ({goal['reached']:.3g})"
+        print(f"{'':28} {goal['verdict'] + ':':12} {goal['goal']}{reached}", flush=True)
     return result
 
 

@@ -13,7 +13,7 @@ def figure(value):
 
 def best_peer(row):
     """The peer that calf is held against, as (words, median)."""
-    peers = {name: entry for name, entry in row["contestants"].items() if name not in ("calf", "limit")}
+    peers = {name: entry for name, entry in row["contestants"].items() if name.startswith("QEMU")}
     if not peers:
         return None
     choose = max if row["higher-is-better"] else min
@@ -22,21 +22,27 @@ def best_peer(row):
     return figure(peers[name]["median"]) + (f" ({words})" if words else "")
 
 
+def goal_words(goal):
+    words = goal["goal"].removesuffix(" x QEMU")
+    if goal["verdict"] == "met":
+        return words + " ✓"
+    return words if goal["reached"] is None or words != goal["goal"] else f"{words} ({figure(goal['reached'])})"
+
+
 def line(row):
     own = row["contestants"]["calf"]
     limit = row["contestants"].get("limit")
     ratio = row["ratio-to-qemu"]
-    goal = f"{row['goal']:g}" if row["goal"] else "–"
     return [row["row"], row["unit"],
             f"{figure(own['min'])} / **{figure(own['median'])}** / {figure(own['max'])}",
             best_peer(row) or "–", figure(limit["median"]) if limit else "–", f"{ratio:.2f}" if ratio else "–",
-            goal + (" ✓" if row["verdict"] == "met" else ""), f"{own['cpu-seconds']:.2f}, {own['rss-kib'] / 1024:.0f}"]
+            "; ".join(map(goal_words, row["goals"])) or "–", f"{own['cpu-seconds']:.2f}, {own['rss-kib'] / 1024:.0f}"]
 
 
 def main():
     with open(sys.argv[1], encoding="utf-8") as file:
         rows = json.load(file)
-    head = ["row", "unit", "calf: min / median / max", "QEMU 7.2, best", "limit", "calf/QEMU", "goal", "calf: CPU s, MiB"]
+    head = ["row", "unit", "calf: min / median / max", "QEMU 7.2, best", "limit", "calf/QEMU", "goals", "calf: CPU s, MiB"]
     for cells in [head, ["---"] * len(head), *map(line, rows)]:
         print("| " + " | ".join(cells) + " |")
 

@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "tests/bench/limits/codec.h"
+
 namespace calf::bench {
 
 struct IoLimit {
@@ -26,9 +28,25 @@ struct IoLimit {
 // Requests to a raw file or device. Seconds; negative: errno of what failed.
 double run_io_limit(const IoLimit& limit);
 
-// Inflates `count` clusters of 64 KiB, from random places of the file and packed before, by two
-// threads. Seconds; negative: errno of what failed.
-double run_inflate_limit(const char* file, uint64_t count);
+// Clusters of 64 KiB of a file, by two threads. Seconds; negative: errno of what failed.
+// Packs each as fast as the library can and appends what comes out to the new file `to`.
+double run_pack_limit(CodecKind kind, const char* from, const char* to);
+// Unpacks each (packed before, which does not count) into the new file `to`; null: compares it
+// with what `from` holds.
+double run_unpack_limit(CodecKind kind, const char* from, const char* to);
+
+// Inflates so many clusters, packed before.
+struct InflateLimit {
+  const char* file;
+  uint64_t clusters;
+  unsigned threads;  // 1 or 2
+  bool random;       // or one after the other
+};
+double run_inflate_limit(const InflateLimit& limit);
+
+// Inflates a whole gzip file into fresh memory, as for the payload of a kernel. Seconds; negative:
+// errno of what failed.
+double run_gunzip_limit(const char* file);
 
 // What has to be done at least for whole files, by two threads. 0, or the errno of what failed.
 // Copies what is no hole of `from` to the new file `to`.
@@ -43,8 +61,13 @@ int run_look_limit(const char* file);
 int run_store_limit(const char* file, uint64_t bytes);
 
 // One vCPU in real mode on 128 MiB whose first instruction writes to a port; then everything is
-// closed. 0, or the errno of what failed.
-int run_kvm_limit();
+// closed. `say` (or null) is printed before, and with `stay` it stays until it is killed. 0, or the
+// errno of what failed.
+int run_kvm_limit(const char* say, bool stay);
+
+// A guest that asks for one read after the other, at random places of the file, each answered by an
+// interrupt: kvm_answers.cpp. Seconds; negative: errno of what failed.
+double run_kvm_answers_limit(const char* file, uint64_t count, bool direct);
 
 // Writes to so much fresh memory and gives it back. Where this machine is a guest, its hypervisor
 // may take free memory away after a while, and whoever is the first to use it again waits ten times

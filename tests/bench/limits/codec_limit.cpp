@@ -1,0 +1,122 @@
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <optional>
+#include <random>
+
+#include "tests/bench/limits/codec.h"
+#include "tests/bench/limits/limits.h"
+#include "tests/bench/limits/raw_file.h"
+#include "tests/bench/limits/threads.h"
+
+namespace calf::bench {
+namespace {
+
+constexpr size_t kCluster = size_t{64} << 10;
+constexpr size_t kThreads = 2;
+
+// Packed bytes, or the plain ones where they did not get fewer.
+using Cluster = std::vector<char>;
+using Buffer = std::vector<char>;
+using Seconds = std::chrono::duration<double>;
+
+template <class Work>
+double timed(Work work) {
+  const auto begin = std::chrono::steady_clock::now();
+  const int error = work();
+  const Seconds took = std::chrono::steady_clock::now() - begin;
+  return error != 0 ? -error : took.count();
+}
+
+struct Packer {
+  Packer(CodecKind kind, Codec::Effort effort) : codec(Codec::create(kind, effort)) {}
+  std::unique_ptr<Codec> codec;
+  Buffer plain = Buffer(kCluster), packed = Buffer(kCluster);
+};
+
+// The file's whole clusters as its writer would have stored them; by two threads.
+int pack_all(CodecKind kind, const RawFile& from, std::vector<Cluster>& out) {
+  out.resize(from.size() / kCluster);
+  return by_threads(kThreads, out.size(), [&] {
+    return [&, packer = std::make_shared<Packer>(kind, Codec::Effort::kUsual)](size_t i) {
+      if (const int error = from.read(packer->plain.data(), kCluster, i * kCluster); error != 0)
+        return error;
+      const size_t n = packer->codec->pack(packer->plain.data(), kCluster, packer->packed.data());
+      const Buffer& chosen = n != 0 ? packer->packed : packer->plain;
+      out[i].assign(chosen.begin(), chosen.begin() + static_cast<ptrdiff_t>(n ? n : kCluster));
+      return 0;
+    };
+  });
+}
+
+int unpack(Codec& codec, const Cluster& cluster, Buffer& out) {
+  if (cluster.size() == kCluster) {
+    std::memcpy(out.data(), cluster.data(), kCluster);
+    return 0;
+  }
+  return codec.unpack(cluster, out.data(), kCluster) ? 0 : EPROTO;
+}
+
+}  // namespace
+
+double run_pack_limit(CodecKind kind, const char* from, const char* to) {
+  RawFile source(from, O_RDONLY), target(to, O_RDWR | O_CREAT | O_TRUNC);
+  if (source.fd < 0 || target.fd < 0) return -errno;
+  std::atomic<uint64_t> end{0};
+  return timed([&] {
+    return by_threads(kThreads, source.size() / kCluster, [&] {
+      return [&, packer = std::make_shared<Packer>(kind, Codec::Effort::kFast)](size_t i) {
+        if (const int error = source.read(packer->plain.data(), kCluster, i * kCluster); error != 0)
+          return error;
+        const size_t n = packer->codec->pack(packer->plain.data(), kCluster, packer->packed.data());
+        const size_t bytes = n ? n : kCluster;
+        const Buffer& chosen = n != 0 ? packer->packed : packer->plain;
+        return target.write(chosen.data(), bytes, end.fetch_add(bytes));
+      };
+    });
+  });
+}
+
+double run_unpack_limit(CodecKind kind, const char* from, const char* to) {
+  RawFile source(from, O_RDONLY);
+  if (source.fd < 0) return -errno;
+  std::vector<Cluster> clusters;
+  if (const int error = pack_all(kind, source, clusters); error != 0) return -error;
+  std::optional<RawFile> target;
+  if (to != nullptr) {
+    target.emplace(to, O_RDWR | O_CREAT | O_TRUNC);
+    if (target->fd < 0) return -errno;
+  }
+  return timed([&] {
+    return by_threads(kThreads, clusters.size(), [&] {
+      return [&, codec = std::shared_ptr<Codec>(Codec::create(kind, Codec::Effort::kFast)),
+              out = Buffer(kCluster), there = Buffer(kCluster)](size_t i) mutable {
+        if (const int error = unpack(*codec, clusters[i], out); error != 0) return error;
+        if (target) return target->write(out.data(), kCluster, i * kCluster);
+        if (const int error = source.read(there.data(), kCluster, i * kCluster); error != 0)
+          return error;
+        return out == there ? 0 : EPROTO;
+      };
+    });
+  });
+}
+
+double run_inflate_limit(const InflateLimit& limit) {
+  RawFile source(limit.file, O_RDONLY);
+  if (source.fd < 0) return -errno;
+  std::vector<Cluster> clusters;
+  if (const int error = pack_all(CodecKind::kZlib, source, clusters); error != 0) return -error;
+  if (clusters.empty()) return -ENODATA;
+  if (limit.random) std::ranges::shuffle(clusters, std::mt19937_64(1));
+  return timed([&] {
+    return by_threads(limit.threads, limit.clusters, [&] {
+      return
+          [&, codec = std::shared_ptr<Codec>(Codec::create(CodecKind::kZlib, Codec::Effort::kFast)),
+           out = Buffer(kCluster)](size_t i) mutable {
+            return unpack(*codec, clusters[i % clusters.size()], out);
+          };
+    });
+  });
+}
+
+}  // namespace calf::bench
