@@ -49,6 +49,19 @@ void Executor::post(std::function<void()> work) {
   engine_->wake();
 }
 
+void Executor::post_batched(std::function<void()> work, unsigned workers) {
+  constexpr size_t kBatch = 8;
+  size_t waiting = 0;
+  {
+    std::lock_guard lock(posted_mutex_);
+    posted_.push_back(std::move(work));
+    waiting = posted_.size();
+  }
+  // Whoever ends as one of the last sees few left and wakes: nothing is left lying.
+  const unsigned left = --batched_;
+  if (left < workers || waiting >= kBatch) engine_->wake();
+}
+
 void Executor::run_posted() {
   std::deque<std::function<void()>> work;
   {

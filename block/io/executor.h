@@ -15,6 +15,7 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 
+#include <atomic>
 #include <chrono>
 #include <coroutine>
 #include <cstdint>
@@ -34,6 +35,11 @@
 #include "block/io/offload_pool.h"
 
 namespace calf {
+
+namespace detail {
+template <class Fn>
+struct OffloadAwaiter;
+}
 
 class Executor {
  public:
@@ -122,6 +128,11 @@ class Executor {
   // executor.
   template <class Fn>
   auto offload(Fn fn);
+  // The same for work that comes in numbers and takes no longer than packing a cluster: while there
+  // is enough of it for all workers, a few answers are taken at once, so that they do not have to
+  // give a processor to this thread for each.
+  template <class Fn>
+  auto offload_batched(Fn fn);
   // The same for what is over at once, unless the disk has to be asked: who is alone
   // (Options::alone) does it here and now.
   template <class Fn>
@@ -139,6 +150,8 @@ class Executor {
   void make_ready(std::coroutine_handle<> handle) { ready_.push_back(handle); }
 
  private:
+  template <class Fn>
+  friend struct detail::OffloadAwaiter;
   Executor(std::unique_ptr<IoEngine> engine, const Options& options);
   static detail::Detached drive(Executor* self, Task<void> task);
   // Rounds of the loop until `ended()`, which is asked before anybody sleeps.
@@ -147,6 +160,8 @@ class Executor {
   void run_ready();
   void run_posted();
   bool has_posted();
+  // Any thread: as post(), for one of batched_ that has ended.
+  void post_batched(std::function<void()> work, unsigned workers);
   // A round of the loop: work(), then rest().
   bool work();             // true if there is more to do at once
   void rest(bool onward);  // submits; waits if nothing is ready, unless it goes on in any case
@@ -160,6 +175,7 @@ class Executor {
   unsigned aside_ = 0;
 
   std::unique_ptr<IoEngine> engine_;
+  std::atomic<unsigned> batched_ = 0;  // offload_batched() under way
   OffloadPool* pool_;
   bool alone_;
   std::unique_ptr<OffloadPool> own_pool_;
@@ -237,6 +253,7 @@ struct OffloadAwaiter {
   OffloadPool* pool;
   Fn fn;
   bool now = false;
+  bool batched = false;
   Slot result{};
 
   bool await_ready() {
@@ -244,9 +261,12 @@ struct OffloadAwaiter {
     return now;
   }
   void await_suspend(std::coroutine_handle<> handle) {
+    if (batched) ++executor->batched_;
     pool->run([this, handle] {
       work();
-      executor->post([handle] { handle.resume(); });
+      auto go_on = [handle] { handle.resume(); };
+      if (batched) return executor->post_batched(go_on, pool->max_threads());
+      executor->post(go_on);
     });
   }
   T await_resume() {
@@ -314,6 +334,11 @@ T Executor::run_blocking(Task<T> task) {
 template <class Fn>
 auto Executor::offload(Fn fn) {
   return detail::OffloadAwaiter<Fn>{this, &pool(), std::move(fn)};
+}
+
+template <class Fn>
+auto Executor::offload_batched(Fn fn) {
+  return detail::OffloadAwaiter<Fn>{this, &pool(), std::move(fn), false, true};
 }
 
 template <class Fn>

@@ -8,6 +8,7 @@ namespace {
 constexpr uint64_t kKeptBytes = uint64_t{8} << 20;
 constexpr size_t kMaxKept = 64;
 constexpr uint64_t kMaxInFlight = 32;
+constexpr size_t kMaxSpare = 4;
 
 }  // namespace
 
@@ -23,7 +24,7 @@ CompressedReader::CompressedReader(Executor& executor, HostFile& file, const Geo
 
 Async<> CompressedReader::read(L2Entry entry, uint64_t in_cluster, IoSlice to) {
   CO_TRY(Shared cluster, co_await load(entry));
-  to.copy_from(std::span<const uint8_t>(cluster->bytes).subspan(in_cluster, to.size()));
+  to.copy_from(cluster->bytes.span().subspan(in_cluster, to.size()));
   co_return Result<void>();
 }
 
@@ -56,21 +57,32 @@ Async<CompressedReader::Shared> CompressedReader::load(L2Entry entry) {
 
 Async<> CompressedReader::fill(L2Entry entry, Cluster& cluster) {
   // The last sector may lie behind the end of the file; HostFile reads zeroes there.
-  std::vector<uint8_t> packed(entry.compressed_length);
-  CO_TRY_VOID(co_await file_.read_bytes(entry.offset, packed));
-  cluster.bytes.resize(geometry_.cluster_size());
+  AlignedBuffer packed(entry.compressed_length);
+  CO_TRY_VOID(co_await file_.read_bytes(entry.offset, packed.span()));
+  if (spare_.empty()) {
+    cluster.bytes = AlignedBuffer(geometry_.cluster_size());
+  } else {
+    cluster.bytes = std::move(spare_.back());
+    spare_.pop_back();
+  }
   Codec* codec = &codec_;
-  std::vector<uint8_t>* from = &packed;
-  std::vector<uint8_t>* to = &cluster.bytes;
-  auto work = [codec, from, to] { return codec->decompress(*from, *to); };
-  Result<void> done = co_await executor_.offload(work);
+  const std::span<const uint8_t> from = packed.span();
+  const std::span<uint8_t> to = cluster.bytes.span();
+  auto work = [codec, from, to] { return codec->decompress(from, to); };
+  Result<void> done = co_await executor_.offload_batched(work);
   co_return done;
 }
 
 void CompressedReader::forget(uint64_t offset) {
   auto it = kept_.find(offset);
   if (it == kept_.end()) return;
-  it->second.cluster->forgotten = true;
+  Cluster& cluster = *it->second.cluster;
+  cluster.forgotten = true;
+  // Nobody else reads it.
+  if (it->second.cluster.use_count() == 1 && cluster.bytes.size() != 0 &&
+      spare_.size() < kMaxSpare) {
+    spare_.push_back(std::move(cluster.bytes));
+  }
   lru_.erase(it->second.lru);
   kept_.erase(it);
 }

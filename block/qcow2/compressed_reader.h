@@ -8,6 +8,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "block/io/aligned_buffer.h"
 #include "block/io/sync.h"
 #include "block/qcow2/compression.h"
 #include "block/qcow2/host_file.h"
@@ -26,7 +27,7 @@ class CompressedReader {
 
  private:
   struct Cluster {
-    std::vector<uint8_t> bytes;
+    AlignedBuffer bytes;
     bool loading = true;
     bool forgotten = false;
   };
@@ -46,7 +47,8 @@ class CompressedReader {
   Codec& codec_;
   size_t max_kept_;
   std::unordered_map<uint64_t, Kept> kept_;
-  std::list<uint64_t> lru_;  // most recently used first
+  std::list<uint64_t> lru_;           // most recently used first
+  std::vector<AlignedBuffer> spare_;  // of clusters that are not kept any more
   WaitQueue loaded_;
   // Bounds memory: each decompression holds both forms of a cluster.
   AsyncSemaphore in_flight_;

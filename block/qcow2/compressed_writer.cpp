@@ -1,12 +1,15 @@
 // Writing compressed clusters, for conversions. Compression runs on the offload pool and out of any
 // lock; what comes out is packed behind the previous compressed cluster.
+#include <algorithm>
+
+#include "block/io/aligned_buffer.h"
 #include "block/qcow2/image_state.h"
 
 namespace calf::qcow2 {
 namespace {
 
 struct Packed {
-  std::vector<uint8_t> bytes;
+  AlignedBuffer bytes;
   // 0: the cluster does not shrink.
   size_t length = 0;
 };
@@ -14,16 +17,17 @@ struct Packed {
 Async<Packed> pack(Image::State& state, IoSlice from) {
   const uint64_t size = state.geometry().cluster_size();
   Packed packed;
-  packed.bytes.resize(size - 1);
-  std::vector<uint8_t> cluster(size);
-  from.copy_to(std::span(cluster).first(from.size()));
+  packed.bytes = AlignedBuffer(size - 1);
+  AlignedBuffer cluster(size);
+  from.copy_to(cluster.span().first(from.size()));
+  std::ranges::fill(cluster.span().subspan(from.size()), uint8_t{0});
   Codec* codec = &state.parts->codec;
   Packed* out = &packed;
-  std::vector<uint8_t>* in = &cluster;
+  const std::span<const uint8_t> in = cluster.span();
   auto work = [codec, in, out] {
-    if (std::optional<size_t> n = codec->compress(*in, out->bytes)) out->length = *n;
+    if (std::optional<size_t> n = codec->compress(in, out->bytes.span())) out->length = *n;
   };
-  co_await state.executor.offload(work);
+  co_await state.executor.offload_batched(work);
   co_return packed;
 }
 
@@ -45,7 +49,7 @@ Async<> write_guest_compressed(Image::State& state, uint64_t offset, IoSlice fro
     co_return parts.mapping.invalid_entry(view, 0, true);
   }
   CO_TRY(uint64_t place, co_await parts.allocator.allocate_bytes(packed.length));
-  std::span<const uint8_t> bytes = std::span(packed.bytes).first(packed.length);
+  std::span<const uint8_t> bytes = packed.bytes.span().first(packed.length);
   Result<void> written = co_await state.file.write_bytes(place, bytes);
   if (written.ok()) written = state.check_writable();
   if (!written.ok()) {

@@ -115,6 +115,41 @@ TEST_P(ExecutorTest, OffloadsToAnotherThread) {
   EXPECT_NE(executor_->run(offloaded(*executor_)), std::this_thread::get_id());
 }
 
+Task<void> count_batched(Executor& executor, std::thread::id own, std::atomic<int>* answered) {
+  co_await executor.offload_batched([own] { EXPECT_NE(std::this_thread::get_id(), own); });
+  EXPECT_EQ(std::this_thread::get_id(), own);
+  ++*answered;
+  answered->notify_all();
+}
+
+Task<void> end_behind_others(Executor& executor, int others, std::atomic<int>* answered,
+                             bool* ended) {
+  co_await executor.offload_batched([=] {
+    for (int now = *answered; now < others; now = *answered)
+      answered->wait(now);
+  });
+  *ended = true;
+}
+
+Task<void> turn(Executor& executor) {
+  co_await executor.yield();
+}
+
+// Answers are taken a few at a time; the last few must not lie until something else ends.
+TEST_P(ExecutorTest, AnswersBatchedWorkWhileOneIsNotDone) {
+  for (int others : {1, 2, 3, 7, 8, 9, 40}) {
+    std::atomic<int> answered = 0;
+    bool ended = false;
+    executor_->spawn(end_behind_others(*executor_, others, &answered, &ended));
+    for (int i = 1; i < others; ++i)
+      executor_->spawn(count_batched(*executor_, std::this_thread::get_id(), &answered));
+    executor_->run(count_batched(*executor_, std::this_thread::get_id(), &answered));
+    while (!ended)
+      executor_->run(turn(*executor_));
+    EXPECT_EQ(answered, others);
+  }
+}
+
 TEST_P(ExecutorTest, RunsTasksForOtherThreads) {
   std::thread loop([&] { executor_->run_until_stopped(); });
   std::atomic<int> sum = 0;

@@ -12,13 +12,14 @@ enum class CodecKind { kZlib, kZstd };
 // For one thread.
 class Codec {
  public:
-  // How hard packing tries: as calf does, or as other writers of such files do.
-  enum class Effort { kFast, kUsual };
-  static std::unique_ptr<Codec> create(CodecKind kind, Effort effort);
+  static std::unique_ptr<Codec> create(CodecKind kind);
   virtual ~Codec() = default;
 
-  // Bytes written to `out`; 0: they would not be fewer than the `size` there are.
+  // These give the bytes written to `out`; 0: they would not be fewer than the `size` there are.
+  // As fast as there is a library for it:
   virtual size_t pack(const char* in, size_t size, char* out) = 0;
+  // As QEMU packs:
+  virtual size_t pack_as_usual(const char* in, size_t size, char* out) = 0;
   // `size` bytes come out, or it fails.
   virtual bool unpack(const std::vector<char>& in, char* out, size_t size) = 0;
 };

@@ -29,7 +29,7 @@ double timed(Work work) {
 }
 
 struct Packer {
-  Packer(CodecKind kind, Codec::Effort effort) : codec(Codec::create(kind, effort)) {}
+  explicit Packer(CodecKind kind) : codec(Codec::create(kind)) {}
   std::unique_ptr<Codec> codec;
   Buffer plain = Buffer(kCluster), packed = Buffer(kCluster);
 };
@@ -38,10 +38,11 @@ struct Packer {
 int pack_all(CodecKind kind, const RawFile& from, std::vector<Cluster>& out) {
   out.resize(from.size() / kCluster);
   return by_threads(kThreads, out.size(), [&] {
-    return [&, packer = std::make_shared<Packer>(kind, Codec::Effort::kUsual)](size_t i) {
+    return [&, packer = std::make_shared<Packer>(kind)](size_t i) {
       if (const int error = from.read(packer->plain.data(), kCluster, i * kCluster); error != 0)
         return error;
-      const size_t n = packer->codec->pack(packer->plain.data(), kCluster, packer->packed.data());
+      const size_t n =
+          packer->codec->pack_as_usual(packer->plain.data(), kCluster, packer->packed.data());
       const Buffer& chosen = n != 0 ? packer->packed : packer->plain;
       out[i].assign(chosen.begin(), chosen.begin() + static_cast<ptrdiff_t>(n ? n : kCluster));
       return 0;
@@ -65,7 +66,7 @@ double run_pack_limit(CodecKind kind, const char* from, const char* to) {
   std::atomic<uint64_t> end{0};
   return timed([&] {
     return by_threads(kThreads, source.size() / kCluster, [&] {
-      return [&, packer = std::make_shared<Packer>(kind, Codec::Effort::kFast)](size_t i) {
+      return [&, packer = std::make_shared<Packer>(kind)](size_t i) {
         if (const int error = source.read(packer->plain.data(), kCluster, i * kCluster); error != 0)
           return error;
         const size_t n = packer->codec->pack(packer->plain.data(), kCluster, packer->packed.data());
@@ -89,8 +90,8 @@ double run_unpack_limit(CodecKind kind, const char* from, const char* to) {
   }
   return timed([&] {
     return by_threads(kThreads, clusters.size(), [&] {
-      return [&, codec = std::shared_ptr<Codec>(Codec::create(kind, Codec::Effort::kFast)),
-              out = Buffer(kCluster), there = Buffer(kCluster)](size_t i) mutable {
+      return [&, codec = std::shared_ptr<Codec>(Codec::create(kind)), out = Buffer(kCluster),
+              there = Buffer(kCluster)](size_t i) mutable {
         if (const int error = unpack(*codec, clusters[i], out); error != 0) return error;
         if (target) return target->write(out.data(), kCluster, i * kCluster);
         if (const int error = source.read(there.data(), kCluster, i * kCluster); error != 0)
@@ -110,11 +111,10 @@ double run_inflate_limit(const InflateLimit& limit) {
   if (limit.random) std::ranges::shuffle(clusters, std::mt19937_64(1));
   return timed([&] {
     return by_threads(limit.threads, limit.clusters, [&] {
-      return
-          [&, codec = std::shared_ptr<Codec>(Codec::create(CodecKind::kZlib, Codec::Effort::kFast)),
-           out = Buffer(kCluster)](size_t i) mutable {
-            return unpack(*codec, clusters[i % clusters.size()], out);
-          };
+      return [&, codec = std::shared_ptr<Codec>(Codec::create(CodecKind::kZlib)),
+              out = Buffer(kCluster)](size_t i) mutable {
+        return unpack(*codec, clusters[i % clusters.size()], out);
+      };
     });
   });
 }
