@@ -6,6 +6,7 @@
 namespace calf::pci {
 
 void BarDecoder::set_windows(ByteRange window32, ByteRange window64) {
+  MutexLock lock(mutex_);
   window32_ = window32;
   window64_ = window64;
 }
@@ -16,6 +17,7 @@ bool BarDecoder::forwards(uint64_t address, uint64_t size) const {
 }
 
 void BarDecoder::move(Bar& bar, std::optional<uint64_t> address) {
+  MutexLock lock(mutex_);
   std::erase_if(waiting_, [&](const Waiting& w) { return w.bar == &bar; });
   if (address && !forwards(*address, bar.size)) address.reset();
   if (bar.decoded_at == address) return;
@@ -32,7 +34,35 @@ void BarDecoder::move(Bar& bar, std::optional<uint64_t> address) {
 bool BarDecoder::map(Bar& bar, uint64_t address) {
   if (!mmio_->map({address, bar.size}, *bar.device).ok()) return false;
   bar.decoded_at = address;
-  if (doorbells_ == nullptr) return true;
+  if (bar.rings) attach_at(bar, address);
+  return true;
+}
+
+void BarDecoder::unmap(Bar& bar) {
+  uint64_t address = *std::exchange(bar.decoded_at, std::nullopt);
+  if (bar.rings) detach_at(bar, address);
+  mmio_->unmap(address);
+  // The place may be what others waited for.
+  std::vector<Waiting> waiting = std::exchange(waiting_, {});
+  for (const Waiting& w : waiting) {
+    if (!map(*w.bar, w.address)) waiting_.push_back(w);
+  }
+}
+
+void BarDecoder::attach_doorbells(Bar& bar) {
+  MutexLock lock(mutex_);
+  if (std::exchange(bar.rings, true)) return;
+  if (bar.decoded_at) attach_at(bar, *bar.decoded_at);
+}
+
+void BarDecoder::detach_doorbells(Bar& bar) {
+  MutexLock lock(mutex_);
+  if (!std::exchange(bar.rings, false)) return;
+  if (bar.decoded_at) detach_at(bar, *bar.decoded_at);
+}
+
+void BarDecoder::attach_at(const Bar& bar, uint64_t address) {
+  if (doorbells_ == nullptr) return;
   for (const Doorbell& bell : bar.doorbells) {
     Result<void> attached = doorbells_->attach(address + bell.offset, bell.length, bell.event_fd);
     // The write then reaches the device as an exit: slower, not wrong.
@@ -40,21 +70,12 @@ bool BarDecoder::map(Bar& bar, uint64_t address) {
       log_->info("no doorbell at {:#x}: {}", address + bell.offset, attached.error().message());
     }
   }
-  return true;
 }
 
-void BarDecoder::unmap(Bar& bar) {
-  uint64_t address = *std::exchange(bar.decoded_at, std::nullopt);
-  if (doorbells_ != nullptr) {
-    for (const Doorbell& bell : bar.doorbells)
-      doorbells_->detach(address + bell.offset, bell.length, bell.event_fd);
-  }
-  mmio_->unmap(address);
-  // The place may be what others waited for.
-  std::vector<Waiting> waiting = std::exchange(waiting_, {});
-  for (const Waiting& w : waiting) {
-    if (!map(*w.bar, w.address)) waiting_.push_back(w);
-  }
+void BarDecoder::detach_at(const Bar& bar, uint64_t address) {
+  if (doorbells_ == nullptr) return;
+  for (const Doorbell& bell : bar.doorbells)
+    doorbells_->detach(address + bell.offset, bell.length, bell.event_fd);
 }
 
 }  // namespace calf::pci

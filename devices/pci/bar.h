@@ -8,6 +8,10 @@
 // value that a guest puts into a BAR reaches RAM, the interrupt controllers or the ECAM window. A
 // BAR moved onto one that is already decoded waits until that place becomes free.
 //
+// Doorbells are attached when the first one of a BAR is rung, and follow it from then on: KVM takes
+// milliseconds to attach one, or to end a machine that had one attached a moment ago (RCU), and a
+// guest that sizes and moves its BARs would pay for it each time.
+//
 // PCI 3.0, 6.2.5. Not supported: I/O BARs, ROM BARs, sizes below one page (BARs never share a
 // page).
 #pragma once
@@ -18,6 +22,7 @@
 
 #include "block/base/byte_range.h"
 #include "block/base/log.h"
+#include "block/base/mutex.h"
 #include "devices/core/bus.h"
 #include "devices/core/irq.h"
 
@@ -41,10 +46,12 @@ struct Bar {
   uint64_t size = 0;                  // a power of two, at least kMinimumSize
   devices::Device* device = nullptr;  // not owned, outlives the decoder
   std::vector<Doorbell> doorbells;
-  std::optional<uint64_t> decoded_at;  // the decoder's: where it stands on the bus now
+  // The decoder's: where it stands on the bus now, and whether its doorbells stand there, too.
+  std::optional<uint64_t> decoded_at;
+  bool rings = false;
 };
 
-// Callers hold the bridge's lock.
+// Any thread.
 class BarDecoder {
  public:
   // `doorbells` may be null: every doorbell write is then an exit.
@@ -58,22 +65,30 @@ class BarDecoder {
   // memory while it is known here.
   void move(Bar& bar, std::optional<uint64_t> address);
 
+  // A write to one of its doorbells came as an exit: the next ones need not.
+  void attach_doorbells(Bar& bar);
+  // As before the first one was rung.
+  void detach_doorbells(Bar& bar);
+
  private:
   struct Waiting {
     Bar* bar;
     uint64_t address;
   };
-  bool forwards(uint64_t address, uint64_t size) const;
-  bool map(Bar& bar, uint64_t address);
-  void unmap(Bar& bar);
+  bool forwards(uint64_t address, uint64_t size) const CALF_REQUIRES(mutex_);
+  bool map(Bar& bar, uint64_t address) CALF_REQUIRES(mutex_);
+  void unmap(Bar& bar) CALF_REQUIRES(mutex_);
+  void attach_at(const Bar& bar, uint64_t address) CALF_REQUIRES(mutex_);
+  void detach_at(const Bar& bar, uint64_t address) CALF_REQUIRES(mutex_);
 
   devices::Bus* mmio_;
   devices::DoorbellController* doorbells_;
   Log* log_;
-  RateLimit log_limit_;
-  ByteRange window32_;
-  ByteRange window64_;
-  std::vector<Waiting> waiting_;
+  Mutex mutex_;
+  RateLimit log_limit_ CALF_GUARDED_BY(mutex_);
+  ByteRange window32_ CALF_GUARDED_BY(mutex_);
+  ByteRange window64_ CALF_GUARDED_BY(mutex_);
+  std::vector<Waiting> waiting_ CALF_GUARDED_BY(mutex_);
 };
 
 }  // namespace calf::pci

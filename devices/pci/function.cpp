@@ -83,6 +83,12 @@ void Function::update_bars() {
   }
 }
 
+void Function::attach_doorbells() {
+  if (decoder_ == nullptr) return;
+  for (auto& bar : bars_)
+    decoder_->attach_doorbells(*bar);
+}
+
 void Function::set_intx(bool asserted) {
   if (!has_intx_) return;
   std::lock_guard lock(intx_mutex_);
@@ -109,6 +115,9 @@ void Function::reset() {
     intx_disabled_ = false;
   }
   update_bars();
+  if (decoder_ == nullptr) return;
+  for (auto& bar : bars_)
+    decoder_->detach_doorbells(*bar);
 }
 
 void Function::before_config_read(unsigned, unsigned) {}

@@ -68,6 +68,9 @@ class Function {
   // Level of the pin. Nothing is driven while the guest has set Interrupt Disable.
   void set_intx(bool asserted);
 
+  // A doorbell in one of the BARs was rung by an exit. Any thread, called more than once in vain.
+  void attach_doorbells();
+
   // The guest reads these bytes / has written these bytes: for registers that act.
   virtual void before_config_read(unsigned offset, unsigned size);
   virtual void after_config_write(unsigned offset, unsigned size);

@@ -195,10 +195,11 @@ void PciTransport::write_bar(uint64_t offset, std::span<const uint8_t> data) {
   }
 }
 
-// What the doorbell does when it is attached.
+// What the doorbell does when it is attached, as it is from here on if the host can.
 void PciTransport::kick(uint64_t notify_offset) {
   uint64_t queue = notify_offset / kNotifyMultiplier;
   if (queue >= queues_.size()) return;
+  if (!rung_.exchange(true)) attach_doorbells();
   uint64_t one = 1;
   // Fails only if the counter is full: then it is signalled as much as can be.
   [[maybe_unused]] ssize_t n = ::write(queues_[queue]->kick.get(), &one, sizeof one);
@@ -259,6 +260,7 @@ void PciTransport::reset_device() {
     std::lock_guard lock(mutex_);
     clear_state();
   }
+  rung_ = false;
   take_isr();
 }
 

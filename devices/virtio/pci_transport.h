@@ -2,7 +2,7 @@
 //
 //     BAR 0, 64-bit, 32 KiB
 //     0x0000  common configuration          0x3000  notifications: 4 bytes per queue,
-//     0x1000  ISR status                            ioeventfd, or an exit that does the same
+//     0x1000  ISR status                            ioeventfd, the first an exit that does the same
 //     0x2000  device configuration          0x4000  MSI-X table
 //                                           0x5000  MSI-X pending bits
 //
@@ -125,6 +125,7 @@ class PciTransport final : public pci::Function, private Notifier {
   Registers registers_;
   RateLimit log_limit_;
   uint8_t pci_cfg_capability_ = 0;
+  std::atomic<bool> rung_ = false;  // doorbells are attached
 
   // Guards everything below but what is atomic. Not held while Device::reset() is called, which may
   // call back.

@@ -17,6 +17,8 @@ class BarTest : public PciTest {
     EXPECT_TRUE(bridge->add(a).ok());
     EXPECT_TRUE(bridge->add(b).ok());
     EXPECT_TRUE(bridge->assign_resources(kWindow32, kWindow64).ok());
+    a.attach_doorbells();
+    b.attach_doorbells();
     at_a = ecam_read(1, 0x10, 4) & ~0xfu;
     at_b = ecam_read(2, 0x10, 4) & ~0xfu;
   }
@@ -113,6 +115,18 @@ TEST_F(BarTest, WhoStopsWaitingGetsNothing) {
   ecam_write(1, kRegCommand, 2, 0);
   move(2, 0xd0000000);
   EXPECT_EQ(tag_at(at_b), 0xff);
+}
+
+TEST_F(BarTest, DoorbellsWaitUntilOneIsRung) {
+  ASSERT_TRUE(bridge->reset().ok());
+  EXPECT_TRUE(doorbells.attached().empty());
+  move(1, 0xd0000000);
+  EXPECT_TRUE(doorbells.attached().empty());
+  a.attach_doorbells();
+  a.attach_doorbells();
+  EXPECT_EQ(doorbells.attached().count({0xd0003000, 0, 100}), 1u);
+  EXPECT_EQ(doorbells.attached().count({0xd0003004, 2, 101}), 1u);
+  EXPECT_EQ(doorbells.attached().size(), 2u);
 }
 
 TEST_F(BarTest, WithoutDoorbellsWritesReachTheDevice) {

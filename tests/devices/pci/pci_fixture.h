@@ -45,6 +45,7 @@ class TestFunction final : public Function {
                   .revision = 7}) {}
   using Function::add_bar;
   using Function::add_msix;
+  using Function::attach_doorbells;
   using Function::config;
   using Function::msix;
   using Function::set_intx;

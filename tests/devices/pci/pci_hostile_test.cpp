@@ -28,6 +28,11 @@ TEST_F(PciHostileTest, RandomConfiguration) {
   }
   ASSERT_TRUE(bridge->assign_resources(kWindow32, kWindow64).ok());
 
+  auto ring = [&] {
+    for (auto& f : functions)
+      f->attach_doorbells();
+  };
+  ring();
   auto check = [&] {
     std::vector<ByteRange> decoded;
     size_t bells = 0;
@@ -65,6 +70,8 @@ TEST_F(PciHostileTest, RandomConfiguration) {
   }
   check();
   ASSERT_TRUE(bridge->reset().ok());
+  EXPECT_EQ(doorbells.attached().size(), 0u);
+  ring();
   check();
   EXPECT_EQ(doorbells.attached().size(), 6u);
   hostile_accesses(bridge->ecam(), kEcamSize, 20000, seed, [](uint32_t) {});
