@@ -1,5 +1,6 @@
 #include <libdeflate.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstring>
 #include <memory>
@@ -11,6 +12,7 @@
 namespace calf::bench {
 
 double run_gunzip_limit(const char* name) {
+  using Clock = std::chrono::steady_clock;
   const RawFile file(name, O_RDONLY);
   if (file.fd < 0) return -errno;
   std::vector<char> packed(file.size());
@@ -18,14 +20,20 @@ double run_gunzip_limit(const char* name) {
   if (packed.size() < sizeof size) return -EINVAL;
   if (const int error = file.read(packed.data(), packed.size(), 0); error != 0) return -error;
   std::memcpy(&size, packed.data() + packed.size() - sizeof size, sizeof size);
-  const auto begin = std::chrono::steady_clock::now();
   const std::unique_ptr<libdeflate_decompressor, decltype(&libdeflate_free_decompressor)> codec(
       libdeflate_alloc_decompressor(), &libdeflate_free_decompressor);
   const auto plain = std::make_unique_for_overwrite<char[]>(size);
-  const libdeflate_result result = libdeflate_gzip_decompress(
-      codec.get(), packed.data(), packed.size(), plain.get(), size, nullptr);
-  const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
-  return result == LIBDEFLATE_SUCCESS ? took.count() : -EPROTO;
+  std::chrono::duration<double> best = std::chrono::hours(1);
+  // The first time waits for memory.
+  for (int i = 0; i < 2; ++i) {
+    const auto begin = Clock::now();
+    if (libdeflate_gzip_decompress(codec.get(), packed.data(), packed.size(), plain.get(), size,
+                                   nullptr) != LIBDEFLATE_SUCCESS) {
+      return -EPROTO;
+    }
+    best = std::min<std::chrono::duration<double>>(best, Clock::now() - begin);
+  }
+  return best.count();
 }
 
 }  // namespace calf::bench

@@ -44,8 +44,8 @@ struct InflateLimit {
 };
 double run_inflate_limit(const InflateLimit& limit);
 
-// Inflates a whole gzip file into fresh memory, as for the payload of a kernel. Seconds; negative:
-// errno of what failed.
+// Inflates a whole gzip file, as for the payload of a kernel. Seconds; negative: errno of what
+// failed.
 double run_gunzip_limit(const char* file);
 
 // What has to be done at least for whole files, by two threads. 0, or the errno of what failed.
