@@ -211,6 +211,13 @@ Async<> read_cluster_part(Image::State& state, L2Entry entry, uint64_t offset, I
 std::optional<block::Extent> known_extent(Image::State& state, ByteRange range) {
   const Geometry& g = state.geometry();
   Mapping& mapping = state.parts->mapping;
+  // What a read finds in each layer of a chain of fresh overlays.
+  if (range.length <= g.l2_coverage() &&
+      mapping.end_without_table(range.offset, range.end()) == range.end()) {
+    std::optional<block::Extent> nothing(std::in_place);
+    nothing->range = range;
+    return nothing;
+  }
   std::optional<L2View> view = mapping.find(range.offset);
   if (!view) return std::nullopt;
   const Piece first = next_piece(state, *view, range.offset, range.end());

@@ -31,11 +31,11 @@ double run_io_limit(const IoLimit& limit);
 // Clusters of 64 KiB of a file, by two threads. Seconds; negative: errno of what failed.
 // Packs each as fast as the library can and appends what comes out to the new file `to`.
 double run_pack_limit(CodecKind kind, const char* from, const char* to);
-// Unpacks each (packed before, which does not count) into the new file `to`; null: compares it
-// with what `from` holds.
+// Unpacks as many (a sample was packed before, which does not count) into the new file `to`; null:
+// compares it with what `from` holds.
 double run_unpack_limit(CodecKind kind, const char* from, const char* to);
 
-// Inflates so many clusters, packed before.
+// Inflates so many clusters of a sample, packed before.
 struct InflateLimit {
   const char* file;
   uint64_t clusters;
