@@ -103,16 +103,21 @@ Result<void> GuestBoot::power_on(kvm::Vcpu& first, const VcpuTemplate& initial) 
 }
 
 Result<void> GuestBoot::start_kernel(kvm::Vcpu& first, const VcpuTemplate& initial) {
-  TRY(HostFile kernel, HostFile::read(config_.kernel));
+  // The first time it is on its way; a reset reads it anew, as it stands then.
+  Result<KernelFile> read = parts_.first_kernel.valid()
+                                ? parts_.first_kernel.get()
+                                : KernelFile::read(config_, parts_.map.ram_below_4g());
+  TRY(KernelFile kernel, std::move(read));
   HostFile initrd;
   if (!config_.initrd.empty()) {
     TRY(initrd, HostFile::read(config_.initrd));
   }
   firmware::KernelSource source;
-  source.kernel = kernel.bytes();
+  source.kernel = kernel.file.bytes();
+  source.unpacked = kernel.unpacked.span();
   source.initrd = initrd.bytes();
   source.command_line = config_.append;
-  if (config_.guest_decompresses) source.entry = firmware::KernelEntry::kSelfUnpack;
+  source.entry = kernel_entry(config_);
   source.rsdp = tables_.rsdp;
   Result<firmware::LoadedKernel> loaded = firmware::load_kernel(source, parts_.map, parts_.memory);
   if (!loaded.ok()) return std::move(loaded.error()).with_context(config_.kernel);

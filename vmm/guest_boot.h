@@ -19,6 +19,7 @@
 #include "vmm/config.h"
 #include "vmm/disk.h"
 #include "vmm/irq.h"
+#include "vmm/kernel_file.h"
 #include "vmm/machine.h"
 #include "vmm/pci_devices.h"
 #include "vmm/run_state.h"
@@ -38,6 +39,7 @@ class GuestBoot {
     std::vector<std::unique_ptr<Disk>>& disks;  // open
     const HostServices& host;
     const PciDevices& pci;
+    std::future<Result<KernelFile>>& first_kernel;  // valid with -kernel
   };
 
   // `config` and `parts` outlive this object.

@@ -87,6 +87,9 @@ Result<void> Machine::Parts::make_memory() {
   Result<firmware::MemoryMap> built = firmware::MemoryMap::build(config.memory_bytes);
   if (!built.ok()) return std::move(built.error()).with_context("-m");
   map.emplace(std::move(*built));
+  if (!config.kernel.empty()) {
+    kernel = KernelFile::start_reading(config, map->ram_below_4g());
+  }
   TRY_VOID(check_host_memory(config.memory_bytes));
   TRY(ram, Ram::allocate(*map));
   return {};
@@ -173,8 +176,8 @@ Result<void> Machine::Parts::make_pci_devices() {
 }
 
 Result<void> Machine::Parts::make_boot() {
-  GuestBoot::Parts from{*map, ram->guest_memory(), ports, *irq, *chipset, *run_state, disks, host,
-                        *pci};
+  GuestBoot::Parts from{
+      *map, ram->guest_memory(), ports, *irq, *chipset, *run_state, disks, host, *pci, kernel};
   TRY(boot, GuestBoot::create(config, from));
   return boot->power_on(vcpus[0], *vcpu_template);
 }

@@ -66,6 +66,7 @@ struct Machine::Parts {
   std::vector<std::unique_ptr<Disk>> disks;
   std::optional<firmware::MemoryMap> map;
   std::unique_ptr<Ram> ram;
+  std::future<Result<KernelFile>> kernel;  // from early on until the first power-on
   std::optional<kvm::System> system;
   std::optional<kvm::Vm> vm;
   std::unique_ptr<IrqController> irq;

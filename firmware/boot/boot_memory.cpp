@@ -46,7 +46,8 @@ Result<void> BootMemory::load(std::string_view what, ByteRange range,
   if (!target || bytes.size() > target->size()) {
     return make_error(ErrorKind::kInvalid, "{}: no guest memory at {:#x}", what, range.offset);
   }
-  auto rest = std::ranges::copy(bytes, target->begin()).out;
+  // Not ranges::copy, of which g++ 12 makes a loop over bytes where the source is const.
+  auto rest = std::copy(bytes.begin(), bytes.end(), target->begin());
   std::fill(rest, target->end(), uint8_t{0});
   return {};
 }

@@ -26,17 +26,24 @@ KernelEntry choose_entry(KernelEntry wanted, const BzImage& image) {
   return has_entry ? KernelEntry::kPacked64 : KernelEntry::kRealMode;
 }
 
+Result<UnpackedBytes> unpack_payload(std::span<const uint8_t> payload, uint64_t limit) {
+  constexpr uint64_t kMostUnpacked = kOneGiB;
+  return unpack(payload, std::min(limit, kMostUnpacked));
+}
+
 Result<EntryState> load_unpacked(const KernelSource& source, const BzImage& image,
                                  BootMemory& memory) {
-  constexpr uint64_t kMostUnpacked = kOneGiB;
   if (!image.payload) {
     return make_error(ErrorKind::kUnsupported, "the kernel image has no payload to unpack");
   }
   std::span<const uint8_t> contents = *image.payload;
   UnpackedBytes unpacked;
   if (payload_format(contents) != PayloadFormat::kElf) {
-    TRY(unpacked, unpack(contents, std::min(memory.map().ram_below_4g(), kMostUnpacked)));
-    contents = unpacked.span();
+    contents = source.unpacked;
+    if (contents.empty()) {
+      TRY(unpacked, unpack_payload(*image.payload, memory.map().ram_below_4g()));
+      contents = unpacked.span();
+    }
   }
   TRY(ElfImage elf, parse_elf(contents));
   return load_linux_elf(source, image.header, elf, memory);
@@ -111,6 +118,15 @@ Result<LoadedKernel> load_elf(const KernelSource& source, BootMemory& memory) {
 }
 
 }  // namespace
+
+Result<UnpackedBytes> unpack_kernel(std::span<const uint8_t> kernel, KernelEntry entry,
+                                    uint64_t limit) {
+  if (looks_like_elf(kernel) || !looks_like_bzimage(kernel)) return UnpackedBytes();
+  TRY(BzImage image, parse_bzimage(kernel));
+  const bool packed = image.payload && payload_format(*image.payload) != PayloadFormat::kElf;
+  if (!packed || choose_entry(entry, image) != KernelEntry::kUnpacked) return UnpackedBytes();
+  return unpack_payload(*image.payload, limit);
+}
 
 Result<LoadedKernel> load_kernel(const KernelSource& source, const MemoryMap& map,
                                  const devices::GuestMemory& memory) {

@@ -24,6 +24,7 @@
 
 #include "block/base/result.h"
 #include "devices/core/guest_memory.h"
+#include "firmware/boot/decompress.h"
 #include "firmware/boot/entry_state.h"
 #include "firmware/memory_map.h"
 
@@ -42,10 +43,17 @@ enum class KernelEntry : uint8_t {
   kLinux,  // the Linux entry even if there is a PVH note
 };
 
+// What comes out of the payload of a bzImage that is to be unpacked here; nothing where there is
+// nothing to unpack. The part of load_kernel() that takes longest and needs no guest memory. At
+// most `limit` bytes; errors as unpack()'s and of a damaged file.
+Result<UnpackedBytes> unpack_kernel(std::span<const uint8_t> kernel, KernelEntry entry,
+                                    uint64_t limit);
+
 // Bytes stay the caller's, and are not needed any more when load_kernel() has returned.
 struct KernelSource {
   std::span<const uint8_t> kernel;
-  std::span<const uint8_t> initrd;  // empty: none
+  std::span<const uint8_t> unpacked;  // of unpack_kernel() with this `entry`; empty: not done yet
+  std::span<const uint8_t> initrd;    // empty: none
   std::string_view command_line;
   KernelEntry entry = KernelEntry::kAuto;
   std::optional<devices::Gpa> rsdp;  // told to the kernel, so that it need not search

@@ -48,6 +48,9 @@ void run(std::span<const uint8_t> input) {
   source.entry = static_cast<KernelEntry>((input[0] & 0x7F) % kKinds);
   if (input[0] & 0x80) source.initrd = initrd;
 
+  constexpr uint64_t kMost = uint64_t{64} << 20;
+  Result<UnpackedBytes> unpacked = unpack_kernel(source.kernel, source.entry, kMost);
+  if (unpacked.ok()) source.unpacked = unpacked->span();
   Result<LoadedKernel> loaded = load_kernel(source, guest.map, guest.memory);
   if (!loaded.ok()) {
     require(!loaded.error().message().empty(), "an error says something");

@@ -115,6 +115,36 @@ TEST(Kernel, LongModeHasIdentityMapAndSegments) {
   EXPECT_EQ(state.gdt_limit, 31);
 }
 
+// As the machine does it: unpacked before there is guest memory. The payload of the file that is
+// loaded is damaged, so that it must have come from there.
+TEST(Kernel, TakesAPayloadThatWasUnpackedBefore) {
+  const Bytes kernel = packed_image(PayloadFormat::kLz4);
+  auto unpacked = unpack_kernel(kernel, KernelEntry::kAuto, kRam);
+  ASSERT_TRUE(unpacked.ok()) << unpacked.error().message();
+  ASSERT_FALSE(unpacked->span().empty());
+  TestGuest guest(kRam), other(kRam);
+  auto loaded = load_kernel({.kernel = kernel}, guest.map(), guest.memory());
+  Bytes damaged = kernel;
+  std::fill(damaged.end() - 64, damaged.end(), uint8_t{0xFF});
+  ASSERT_FALSE(load_kernel({.kernel = damaged}, other.map(), other.memory()).ok());
+  auto again =
+      load_kernel({.kernel = damaged, .unpacked = unpacked->span()}, other.map(), other.memory());
+  ASSERT_TRUE(loaded.ok() && again.ok());
+  EXPECT_EQ(loaded->state.rip, again->state.rip);
+  EXPECT_TRUE(
+      std::ranges::equal(guest.bytes(loaded->state.rip, 64), other.bytes(again->state.rip, 64)));
+}
+
+TEST(Kernel, NothingIsUnpackedThatIsLoadedAsItIs) {
+  for (KernelEntry entry : {KernelEntry::kSelfUnpack, KernelEntry::kPacked32}) {
+    auto unpacked = unpack_kernel(packed_image(PayloadFormat::kXz), entry, kRam);
+    ASSERT_TRUE(unpacked.ok());
+    EXPECT_TRUE(unpacked->span().empty());
+  }
+  auto none = unpack_kernel(Bytes{'n', 'o', 'n', 'e'}, KernelEntry::kAuto, kRam);
+  EXPECT_TRUE(none.ok() && none->span().empty()) << "load_kernel() says what is wrong with it";
+}
+
 TEST(Kernel, PackedEntriesLoadTheProtectedModePartAtOneMiB) {
   Bytes kernel = packed_image(PayloadFormat::kXz);
   for (KernelEntry entry :
