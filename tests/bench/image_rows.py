@@ -15,7 +15,7 @@ class ImageRows:
     def bench(self, program, image, count, depth, cache, *more, step=STEP):
         return [program, "bench", "-c", str(count), "-d", str(depth), "-S", str(step), "-t", cache, "-f", "qcow2", *more, image]
 
-    def reads(self, name, goal, image, count, depth, cache, limit, step=STEP, quick=True, also=(), beside=None):
+    def reads(self, name, goal, image, count, depth, cache, limit, step=STEP, usual=True, also=(), beside=None):
         """`limit`: the raw file that the limit reads, or a function of the count that gives the limit's words; `beside`: one more
         contestant, (its name, its image), read by calf."""
         count *= self.factor
@@ -25,7 +25,7 @@ class ImageRows:
         contestants = [Contestant(who, lambda p=program, i=image: self.runner.rate(
             [self.bench(p, i(), count, depth, cache, step=step)], count)) for who, program, image in sides]
         contestants.append(Contestant("limit", lambda: self.runner.rate([[self.limits, *limit(count)]], count)))
-        return Row(name, "reads/s", goal, contestants, higher=True, quick=quick, also=also)
+        return Row(name, "reads/s", goal, contestants, higher=True, usual=usual, also=also)
 
     @staticmethod
     def plain_reads(file, depth, cache):
@@ -35,7 +35,7 @@ class ImageRows:
     def inflating(self, reads_of_a_cluster, threads, *order):
         return lambda count: ["inflate", self.files.real_raw(), count // reads_of_a_cluster, threads, *order]
 
-    def writes(self, name, goal, fresh, count, depth, cache, *more, peers=((),), step=STEP, quick=True, limit=None,
+    def writes(self, name, goal, fresh, count, depth, cache, *more, peers=((),), step=STEP, usual=True, limit=None,
                cpu_each=None):
         """`fresh(who)` makes the image to write to before each run; each of `peers` is a way to run QEMU; `limit` is the
         limit's work on a new file: (bytes of a write, bytes from one write to the next, the file whose data is copied, or None),
@@ -58,7 +58,7 @@ class ImageRows:
         elif limit:
             sides.append(self.write_limit(limit, count, depth, cache))
         also = (goals.cpu_each(cpu_each, count),) if cpu_each else ()
-        return Row(name, "writes/s", goal, sides, higher=True, quick=quick, also=also)
+        return Row(name, "writes/s", goal, sides, higher=True, usual=usual, also=also)
 
     def write_limit(self, limit, count, depth, cache, guests=1):
         size, every, base = limit
@@ -85,8 +85,8 @@ class ImageRows:
         engines = (("-i", "io_uring"), ("-i", "native"))
         full_copy = lambda: files.copy_of(files.full(), "overwritten.qcow2")
         raw_copy = lambda: files.copy_of(raw(), "overwritten.raw")
-        yield self.writes("direct-overwrite-1", 1.15, full_copy, 5000, 1, "none", peers=engines, limit=raw_copy, quick=False)
-        yield self.writes("direct-overwrite-32", 1, full_copy, 20000, 32, "none", peers=engines, limit=raw_copy, quick=False)
+        yield self.writes("direct-overwrite-1", 1.15, full_copy, 5000, 1, "none", peers=engines, limit=raw_copy, usual=False)
+        yield self.writes("direct-overwrite-32", 1, full_copy, 20000, 32, "none", peers=engines, limit=raw_copy, usual=False)
         overlay = lambda: files.overlay("written.qcow2", files.full())
         sub = lambda: files.overlay("written.qcow2", files.full(), "-o", "extended_l2=on,cluster_size=128k")
         copied, alone, apart = (65536, 65536, files.full_raw), (4096, 65536, None), (4096, 131072, None)
@@ -132,7 +132,7 @@ class ImageRows:
         return Row("allocating-write-16-overlays", "writes/s", 2, sides, higher=True)
 
     # ---- whole images ----
-    def command(self, name, goal, words, limit, fresh=None, unit="s", scale=1.0, repeat=1, quick=True, also=()):
+    def command(self, name, goal, words, limit, fresh=None, unit="s", scale=1.0, repeat=1, usual=True, also=()):
         """`words(out)`: the command line after the program's name; `limit(out)`: that of the limits' program."""
         state = {}
 
@@ -148,7 +148,7 @@ class ImageRows:
                 return sample
             return Contestant(who, measure, prepare)
         programs = [(who, program, words) for who, program in self.sides] + [("limit", self.limits, limit)]
-        return Row(name, unit, goal, [contestant(*program) for program in programs], quick=quick, also=also)
+        return Row(name, unit, goal, [contestant(*program) for program in programs], usual=usual, also=also)
 
     def repeated(self, program, words, out, scale, repeat):
         command = [program, *words(out)]
@@ -188,14 +188,14 @@ class ImageRows:
                            limit=lambda _: ["scan", files.large_metadata()])
         yield self.command("snapshot-create-fragmented", 100, lambda image: ["snapshot", "-c", "s", image],
                            limit=lambda image: ["scan", image],
-                           fresh=lambda: files.copy_of(files.fragmented(), "snapshot.qcow2"), quick=False)
+                           fresh=lambda: files.copy_of(files.fragmented(), "snapshot.qcow2"), usual=False)
 
         def with_snapshot():
             image = files.copy_of(files.fragmented(), "snapshot.qcow2")
             run(self.img, "snapshot", "-c", "s", image)
             return image
         yield self.command("snapshot-delete-fragmented", 100, lambda image: ["snapshot", "-d", "s", image],
-                           limit=lambda image: ["scan", image], fresh=with_snapshot, quick=False)
+                           limit=lambda image: ["scan", image], fresh=with_snapshot, usual=False)
         yield self.command("map-json-fragmented", 8, lambda _: ["map", "--output=json", "-f", "qcow2", files.fragmented()],
                            limit=lambda _: ["scan", files.fragmented()])
         yield self.command("create-1-TiB-metadata", 10, lambda out: [

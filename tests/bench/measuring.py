@@ -37,7 +37,7 @@ class Row:
     goal: Optional[float]                      # how many times better than QEMU's best; None: `also` has all
     contestants: list
     higher: bool = False                       # is more better?
-    quick: bool = True                         # part of the quick run
+    usual: bool = True                         # not in full runs only
     also: tuple = ()                           # more goals (goals.py)
 
     def goals(self):
