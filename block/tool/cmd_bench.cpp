@@ -112,14 +112,12 @@ int cmd_bench(const Context& context, int argc, char** argv) {
         switch (code) {
           case 'c':
             number = plain_number(value, INT32_MAX);
-            if (!number)
-              return fail("Invalid request count specified: -c takes a number of requests");
+            if (!number) return fail("Invalid request count specified");
             args.bench.count = *number;
             break;
           case 'd':
             number = plain_number(value, INT32_MAX);
-            if (!number || *number == 0)
-              return fail("Invalid queue depth specified: -d takes a number from 1 on");
+            if (!number || *number == 0) return fail("Invalid queue depth specified");
             args.bench.depth = static_cast<unsigned>(*number);
             break;
           case 'f':
@@ -127,8 +125,7 @@ int cmd_bench(const Context& context, int argc, char** argv) {
             break;
           case 'i':
             if (value != "threads" && value != "native" && value != "io_uring") {
-              return fail("Invalid aio option: " + value +
-                          ": -i takes threads, native or io_uring");
+              return fail("Invalid aio option: " + value);
             }
             args.native = value == "native";
             break;
@@ -151,10 +148,7 @@ int cmd_bench(const Context& context, int argc, char** argv) {
             break;
           case 't': {
             std::optional<block::CacheMode> mode = block::parse_cache_mode(value);
-            if (!mode)
-              return fail(
-                  "Invalid cache mode: -t takes none, writeback, writethrough, directsync or "
-                  "unsafe");
+            if (!mode) return fail("Invalid cache mode");
             args.cache = *mode;
             break;
           }
@@ -166,9 +160,7 @@ int cmd_bench(const Context& context, int argc, char** argv) {
             break;
           case kFlushInterval:
             number = plain_number(value, INT32_MAX);
-            if (!number)
-              return fail(
-                  "Invalid flush interval specified: --flush-interval takes a number of requests");
+            if (!number) return fail("Invalid flush interval specified");
             args.bench.flush_interval = *number;
             break;
           case kNoDrain:
@@ -176,8 +168,7 @@ int cmd_bench(const Context& context, int argc, char** argv) {
             break;
           case kPattern:
             number = plain_number(value, 255);
-            if (!number)
-              return fail("Invalid pattern byte specified: --pattern takes a number from 0 to 255");
+            if (!number) return fail("Invalid pattern byte specified");
             args.bench.pattern = static_cast<uint8_t>(*number);
             break;
           case kOptForce:
