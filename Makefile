@@ -9,6 +9,7 @@
 #   make demo-linux  the same with Linux, booted by SYSLINUX from the disk's MBR
 #   make bench       figures beside QEMU's and the host's limits; ROW=pattern for some, QUICK=1 for five minutes' worth, FULL=1 for
 #                    the large files
+#   make bench-inside  coroutines, codecs, lookups: what lies inside a process (Google Benchmark)
 #   make bench-cost  time and memory as disks, chains, guests and vCPUs grow; plots for docs/performance.md
 #   make lint        format, layers, headers alone, coroutine rules, clang-tidy
 #   make fuzz        each fuzz target for a minute (FUZZ_SECONDS=)
@@ -27,7 +28,7 @@ CASE ?=
 RELEASE := build/release
 
 .DEFAULT_GOAL := build
-.PHONY: deps build guests linux-guest test test-iotests test-svm test-long test-asan test-tsan test-clang demo demo-linux bench bench-cost lint fuzz install clean
+.PHONY: deps build guests linux-guest test test-iotests test-svm test-long test-asan test-tsan test-clang demo demo-linux bench bench-inside bench-cost lint fuzz install clean
 
 deps:
 	@scripts/deps.sh packages.txt
@@ -76,6 +77,9 @@ demo-linux: build linux-guest
 
 bench: build linux-guest
 	@tests/bench/bench.py $(RELEASE) $(if $(ROW),--row "$(ROW)") $(if $(QUICK),--quick) $(if $(FULL),--full) --json $(RELEASE)/bench.json
+
+bench-inside: build
+	@$(RELEASE)/tests/bench/inside/bench_inside
 
 bench-cost: build
 	@tests/bench/cost.py $(RELEASE) --plots docs/plots --json $(RELEASE)/cost.json

@@ -45,6 +45,7 @@ profile allocating-write-subclusters "$img" "${writes[@]}" -d 32 -t none
 profile cached-read-full "$img" bench -c 200000 -d 32 -S "$step" -t writeback -f qcow2 full.qcow2
 fresh
 profile allocating-write-no-base "$img" "${writes[@]}" -d 32 -t none
+profile compressed-sequential-1 "$img" bench -c 40000 -d 1 -S 4096 -t writeback -f qcow2 real-zlib.qcow2
 profile compressed-random-32 "$img" bench -c 4000 -d 32 -S "$step" -t writeback -f qcow2 real-zlib.qcow2
 rm -f profiled.qcow2
 profile create-1-TiB-metadata "$img" create -q -f qcow2 -o preallocation=metadata profiled.qcow2 1T
@@ -59,6 +60,10 @@ profile decompress-zlib "$img" convert -f qcow2 -O raw real-zlib.qcow2 profiled.
 rm -f profiled.qcow2
 profile convert-qcow2-to-raw "$img" convert -f qcow2 -O raw scattered.qcow2 profiled.qcow2
 profile check-1-TiB-metadata "$img" check -q -f qcow2 tib.qcow2
+profile check-fragmented "$img" check -q -f qcow2 fragmented.qcow2
+rm -f profiled.qcow2
+"$img" create -q -f qcow2 -b scattered.qcow2 -F qcow2 profiled.qcow2
+profile rebase "$img" rebase -f qcow2 -b full.qcow2 -F qcow2 profiled.qcow2
 profile info "$img" info -f qcow2 full.qcow2
 profile map-json-fragmented "$img" map --output=json -f qcow2 fragmented.qcow2
 rm -f profiled.qcow2 profiled.base
