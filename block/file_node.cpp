@@ -107,7 +107,16 @@ FileNode::FileNode(Executor& executor, Fd fd, std::string name, FileOptions opti
       reserve_mutex_(executor),
       busy_changed_(executor) {}
 
-FileNode::~FileNode() = default;
+FileNode::~FileNode() {
+  leave();
+}
+
+void FileNode::leave() {
+  if (!fd_.valid()) return;
+  // Not by closing: the ring may hold the file a little longer.
+  unlock_image(fd_.get());
+  fd_.reset();
+}
 
 Async<std::unique_ptr<FileNode>> FileNode::open(Executor& executor, std::string path,
                                                 FileOptions options) {
@@ -441,7 +450,7 @@ Async<> FileNode::close() {
     Result<void> cut = set_host_size(size_);
     if (done.ok()) done = std::move(cut);
   }
-  fd_.reset();
+  leave();
   co_return done;
 }
 

@@ -140,6 +140,9 @@ class FileNode final : public Node, public HostCopy {
   Result<void> set_host_size(uint64_t size);
   Result<void> check_writable(ByteRange range) const;
 
+  // Leaves the file to others: from now on nothing can be done with it.
+  void leave();
+
   Executor& executor_;
   Fd fd_;
   std::string name_;

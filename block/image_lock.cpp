@@ -19,12 +19,12 @@ constexpr std::array<const char*, 4> kPermissionNames = {"consistent read", "wri
                                                          "write unchanged", "resize"};
 
 // 0 or an errno.
-int set_byte(int fd, off_t byte, short type) {
+int set_bytes(int fd, off_t first, off_t count, short type) {
   struct flock lock {};
   lock.l_type = type;
   lock.l_whence = SEEK_SET;
-  lock.l_start = byte;
-  lock.l_len = 1;
+  lock.l_start = first;
+  lock.l_len = count;
   return ::fcntl(fd, F_OFD_SETLK, &lock) == 0 ? 0 : errno;
 }
 
@@ -78,7 +78,7 @@ Result<void> lock_image(int fd, LockRequest request, const std::string& name) {
     } const bytes[] = {{kUsesBase + n, (request.uses >> n & 1) != 0},
                        {kRefusesBase + n, (request.refuses >> n & 1) != 0}};
     for (auto [byte, wanted] : bytes) {
-      int error = set_byte(fd, byte, wanted ? F_RDLCK : F_UNLCK);
+      int error = set_bytes(fd, byte, 1, wanted ? F_RDLCK : F_UNLCK);
       // Network file systems without a lock service: QEMU goes on without locks there too.
       if (error == EINVAL || error == ENOSYS || error == EOPNOTSUPP) return {};
       if (error != 0) {
@@ -99,6 +99,12 @@ Result<void> lock_image(int fd, LockRequest request, const std::string& name) {
     if (held) return refused(fd, true, n, kUsesBase + n, name);
   }
   return {};
+}
+
+void unlock_image(int fd) {
+  // Fails only where no lock could be taken.
+  constexpr off_t kEnd = kRefusesBase + static_cast<off_t>(kPermissionNames.size());
+  set_bytes(fd, kUsesBase, kEnd - kUsesBase, F_UNLCK);
 }
 
 }  // namespace calf::block

@@ -10,8 +10,10 @@
 // and for each that it refuses whether anybody uses it (byte 100 + n). Of two that come at the same
 // time at least one sees the other.
 //
-// A lock belongs to the open file description: it ends when the last copy of the descriptor is
-// closed, however the process ends.
+// A lock belongs to the open file description: it ends when nobody has that open any more, however
+// the process ends. Not with the descriptor, though: a request that io_uring has answered may keep
+// the file open until its thread enters the kernel again. So whoever is done with a file and goes
+// on living unlocks it.
 #pragma once
 
 #include <cstdint>
@@ -64,5 +66,8 @@ constexpr LockRequest kLockCreate{LockRequest::kWrite | LockRequest::kResize, Lo
 // machine). Where the file system has no such locks nothing is locked. Waits, two seconds at most,
 // only for a lock that nobody is seen to hold: what a killed process leaves for a moment.
 Result<void> lock_image(int fd, LockRequest request, const std::string& name);
+
+// Gives up all that lock_image() took. Before the file is closed.
+void unlock_image(int fd);
 
 }  // namespace calf::block

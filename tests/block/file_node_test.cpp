@@ -328,6 +328,25 @@ TEST_P(FileNodeTest, CreateEmptiesAFileOnlyWhenItIsFree) {
   EXPECT_EQ(folder_.read("f"), "");
 }
 
+// The kernel may hold a file for a while after it was closed (a request of io_uring that it has not
+// put away, a file registered there). A second descriptor stands for that here.
+TEST_P(FileNodeTest, WhoIsDoneWithAFileLeavesNoLock) {
+  folder_.write("f", std::string(8192, 'x'));
+  auto other = open_writable("f");
+  for (bool closed : {true, false}) {
+    auto node = open_writable("f");
+    ASSERT_TRUE(node->lock(kLockFormatWriter).ok());
+    Fd held(::dup(node->fd()));
+    ASSERT_FALSE(other->lock(kLockFormatReader).ok());
+    if (closed) {
+      ASSERT_TRUE(executor_->run(node->close()).ok());
+    }
+    node.reset();
+    EXPECT_TRUE(other->lock(kLockFormatReader).ok());
+    ASSERT_TRUE(other->lock(LockRequest{}).ok());
+  }
+}
+
 TEST_P(FileNodeTest, CopiesFromAnotherFileInTheKernel) {
   const std::string content(100000, 'c');
   folder_.write("from", content);
