@@ -102,6 +102,7 @@ Result<Fd> create_file(const std::string& path, const FileOptions& options) {
 FileNode::FileNode(Executor& executor, Fd fd, std::string name, FileOptions options)
     : executor_(executor),
       fd_(std::move(fd)),
+      kept_(executor, fd_.get()),
       name_(std::move(name)),
       options_(options),
       reserve_mutex_(executor),
@@ -113,6 +114,7 @@ FileNode::~FileNode() {
 
 void FileNode::leave() {
   if (!fd_.valid()) return;
+  kept_.let_go();
   // Not by closing: the ring may hold the file a little longer.
   unlock_image(fd_.get());
   fd_.reset();
@@ -204,10 +206,10 @@ Async<> FileNode::transfer(bool is_write, uint64_t offset, IoSlice data, int rw_
     const bool copied = !is_direct() && rw_flags == 0;
     const Copy copy = !copied ? Copy::kNone : rest.size() < large ? Copy::kSmall : Copy::kLarge;
     if (is_write) {
-      n = co_await executor_.writev(fd_.get(), vectors, count, position, rw_flags, copy);
+      n = co_await executor_.writev(kept_.for_transfer(), vectors, count, position, rw_flags, copy);
       holes_.forget();
     } else {
-      n = co_await executor_.readv(fd_.get(), vectors, count, position, copy);
+      n = co_await executor_.readv(kept_.for_transfer(), vectors, count, position, copy);
     }
     if (n == -EINTR || n == -EAGAIN) {
       co_await executor_.yield();
@@ -367,7 +369,7 @@ Async<> FileNode::flush() {
   if (flush_error_) co_return *flush_error_;
   int64_t r = -EINTR;
   while (r == -EINTR)
-    r = co_await executor_.fdatasync(fd_.get());
+    r = co_await executor_.fdatasync(kept_.now());
   if (r < 0) {
     Error error = Error::from_errno(static_cast<int>(-r));
     if (!flush_error_) flush_error_ = error;

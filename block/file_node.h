@@ -33,6 +33,7 @@
 #include "block/image_lock.h"
 #include "block/io/aligned_buffer.h"
 #include "block/io/executor.h"
+#include "block/io/kept_file.h"
 #include "block/io/sync.h"
 #include "block/node.h"
 
@@ -145,6 +146,7 @@ class FileNode final : public Node, public HostCopy {
 
   Executor& executor_;
   Fd fd_;
+  KeptFile kept_;
   std::string name_;
   FileOptions options_;
   Limits limits_;

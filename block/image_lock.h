@@ -12,8 +12,8 @@
 //
 // A lock belongs to the open file description: it ends when nobody has that open any more, however
 // the process ends. Not with the descriptor, though: a request that io_uring has answered may keep
-// the file open until its thread enters the kernel again. So whoever is done with a file and goes
-// on living unlocks it.
+// the file open until its thread enters the kernel again, and what is registered with a ring stays
+// open anyway. So whoever is done with a file and goes on living unlocks it.
 #pragma once
 
 #include <cstdint>

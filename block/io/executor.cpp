@@ -146,12 +146,12 @@ void Executor::stop() {
 
 namespace {
 
-IoOp transfer(IoOp::Code code, int fd, const iovec* iov, unsigned count, uint64_t offset,
+IoOp transfer(IoOp::Code code, IoFile file, const iovec* iov, unsigned count, uint64_t offset,
               Executor::Copy copy) {
   IoOp op;
   op.code = code;
   op.at_disk = copy == Executor::Copy::kNone;
-  op.fd = fd;
+  op.file = file;
   op.iov = iov;
   op.iov_count = count;
   op.offset = offset;
@@ -160,40 +160,48 @@ IoOp transfer(IoOp::Code code, int fd, const iovec* iov, unsigned count, uint64_
 
 }  // namespace
 
-Executor::IoAwaiter Executor::readv(int fd, const iovec* iov, unsigned count, uint64_t offset,
+Executor::IoAwaiter Executor::readv(IoFile file, const iovec* iov, unsigned count, uint64_t offset,
                                     Copy copy) {
-  IoAwaiter awaiter{this, transfer(IoOp::Code::kReadv, fd, iov, count, offset, copy)};
+  IoAwaiter awaiter{this, transfer(IoOp::Code::kReadv, file, iov, count, offset, copy)};
+  begins_alone();
   // One half each, so that both copy at the same time.
   awaiter.aside = awaiter.op.aside = copy == Copy::kLarge && 2 * aside_ <= transfers_;
   return awaiter;
 }
 
-Executor::IoAwaiter Executor::writev(int fd, const iovec* iov, unsigned count, uint64_t offset,
+Executor::IoAwaiter Executor::writev(IoFile file, const iovec* iov, unsigned count, uint64_t offset,
                                      int rw_flags, Copy copy) {
-  IoAwaiter awaiter{this, transfer(IoOp::Code::kWritev, fd, iov, count, offset, copy)};
+  IoAwaiter awaiter{this, transfer(IoOp::Code::kWritev, file, iov, count, offset, copy)};
   awaiter.op.flags = rw_flags;
-  if (alone_ && copy != Copy::kNone) {
-    const bool others = transfers_ != 0 || !ready_.empty();
+  const bool may_wait = begins_alone();
+  if (!alone_) return awaiter;
+  if (copy == Copy::kNone) {
+    awaiter.now = may_wait;
+  } else {
     // Writers of one file wait for each other in any case: one thread of the kernel is enough for
     // all that there are, and this one reads for them.
     // Not said to the engine, which finds out: io_uring is a fifth slower when told.
-    awaiter.aside = copy == Copy::kLarge && others;
+    awaiter.aside = copy == Copy::kLarge && has_others();
     awaiter.now = !awaiter.aside;
   }
   return awaiter;
 }
 
-Executor::IoAwaiter Executor::fdatasync(int fd) {
+bool Executor::begins_alone() {
+  return lone_.begins(has_others() || batched_ != 0);
+}
+
+Executor::IoAwaiter Executor::fdatasync(IoFile file) {
   IoOp op;
   op.code = IoOp::Code::kFdatasync;
-  op.fd = fd;
+  op.file = file;
   return {this, op};
 }
 
 Executor::IoAwaiter Executor::fallocate(int fd, int mode, uint64_t offset, uint64_t length) {
   IoOp op;
   op.code = IoOp::Code::kFallocate;
-  op.fd = fd;
+  op.file = fd;
   op.flags = mode;
   op.offset = offset;
   op.length = length;
@@ -212,7 +220,7 @@ Executor::IoAwaiter Executor::open(const char* path, int flags, mode_t permissio
 Executor::IoAwaiter Executor::poll_in(int fd) {
   IoOp op;
   op.code = IoOp::Code::kPollIn;
-  op.fd = fd;
+  op.file = fd;
   return {this, op};
 }
 

@@ -32,6 +32,7 @@
 #include "block/base/task.h"
 #include "block/io/idle_poller.h"
 #include "block/io/io_engine.h"
+#include "block/io/lone_transfers.h"
 #include "block/io/offload_pool.h"
 
 namespace calf {
@@ -54,9 +55,10 @@ class Executor {
     // own, made at first use.
     OffloadPool* pool = nullptr;
     // Nobody waits for this thread but for the whole of its work, as in a tool: what changes a
-    // file's blocks, and what copies to the page cache while there is nothing else to do, is done
-    // here and now. io_uring would hand it to a thread of the kernel, which costs more than it
-    // takes unless this one goes on meanwhile.
+    // file's blocks, what copies to the page cache while there is nothing else to do, and direct
+    // writes that come one by one (lone_transfers.h) are done here and now. io_uring would hand
+    // them to a thread of the kernel, which costs more than it takes unless this one goes on
+    // meanwhile.
     bool alone = false;
   };
 
@@ -106,11 +108,11 @@ class Executor {
     kSmall,  // over before another thread had heard of it
     kLarge,
   };
-  IoAwaiter readv(int fd, const iovec* iov, unsigned count, uint64_t offset,
+  IoAwaiter readv(IoFile file, const iovec* iov, unsigned count, uint64_t offset,
                   Copy copy = Copy::kNone);
-  IoAwaiter writev(int fd, const iovec* iov, unsigned count, uint64_t offset, int rw_flags = 0,
+  IoAwaiter writev(IoFile file, const iovec* iov, unsigned count, uint64_t offset, int rw_flags = 0,
                    Copy copy = Copy::kNone);
-  IoAwaiter fdatasync(int fd);
+  IoAwaiter fdatasync(IoFile file);
   IoAwaiter fallocate(int fd, int mode, uint64_t offset, uint64_t length);
   // The new descriptor or -errno. `path` outlives the await.
   IoAwaiter open(const char* path, int flags, mode_t permissions = 0);
@@ -118,6 +120,10 @@ class Executor {
   IoAwaiter poll_in(int fd);
   // Returns 0 when the time has come.
   IoAwaiter sleep_until(std::chrono::steady_clock::time_point when);
+
+  // See IoEngine; KeptFile does it for those that are worth it.
+  int keep_file(int fd) { return engine_->keep_file(fd); }
+  void drop_file(int slot) { engine_->drop_file(slot); }
 
   // Ends a poll_in() or sleep_until() of this executor early: it returns -ECANCELED. Harmless if it
   // has ended already.
@@ -168,11 +174,16 @@ class Executor {
   void idle();             // until something is ready, or wake()
   bool look_around();      // true if a poller found work, or the engine has some
   OffloadPool& pool();
+  // Is there a read or write under way, or anything that may begin one?
+  bool has_others() const { return transfers_ != 0 || !ready_.empty(); }
+  // A read or write begins. Whether it may be waited for in a system call.
+  bool begins_alone();
 
   // Reads and writes that the engine has.
   unsigned transfers_ = 0;
   // Those of them that another thread copies.
   unsigned aside_ = 0;
+  LoneTransfers lone_;
 
   std::unique_ptr<IoEngine> engine_;
   std::atomic<unsigned> batched_ = 0;  // offload_batched() under way

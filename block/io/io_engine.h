@@ -14,13 +14,21 @@
 
 namespace calf {
 
+// An open file as a request names it: its descriptor, and the slot where the engine keeps it
+// (IoEngine::keep_file()), or -1. Without a slot a descriptor is enough.
+struct IoFile {
+  IoFile(int descriptor, int kept_in = -1) : fd(descriptor), slot(kept_in) {}
+  int fd;
+  int slot;
+};
+
 // One request on its way. Lives in the awaiting coroutine's frame from submit() until its waiter is
 // resumed.
 struct IoOp {
   enum class Code : uint8_t { kReadv, kWritev, kFdatasync, kFallocate, kOpen, kPollIn, kTimeout };
 
   Code code = Code::kReadv;
-  int fd = -1;
+  IoFile file = -1;
   const iovec* iov = nullptr;
   unsigned iov_count = 0;
   const char* path = nullptr;
@@ -62,6 +70,11 @@ class IoEngine {
   virtual bool has_finished() const = 0;
   // Any thread: makes a present or the next blocking wait() return.
   virtual void wake() = 0;
+  // Keeps the open file `fd` at hand, so that requests that name its slot need not look it up. -1:
+  // not here, or all slots are taken. What is kept stays open, whatever becomes of `fd`, until
+  // drop_file() or the engine's end.
+  virtual int keep_file(int /*fd*/) { return -1; }
+  virtual void drop_file(int /*slot*/) {}
   // How often the kernel was entered to submit or to wait; 0 where no engine does. Any thread.
   virtual uint64_t entries() const { return 0; }
 };

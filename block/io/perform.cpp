@@ -14,17 +14,18 @@ int64_t perform(const IoOp& op) {
   do {
     switch (op.code) {
       case IoOp::Code::kReadv:
-        r = ::preadv(op.fd, op.iov, static_cast<int>(op.iov_count), static_cast<off_t>(op.offset));
+        r = ::preadv(op.file.fd, op.iov, static_cast<int>(op.iov_count),
+                     static_cast<off_t>(op.offset));
         break;
       case IoOp::Code::kWritev:
-        r = ::pwritev2(op.fd, op.iov, static_cast<int>(op.iov_count), static_cast<off_t>(op.offset),
-                       op.flags);
+        r = ::pwritev2(op.file.fd, op.iov, static_cast<int>(op.iov_count),
+                       static_cast<off_t>(op.offset), op.flags);
         break;
       case IoOp::Code::kFdatasync:
-        r = ::fdatasync(op.fd);
+        r = ::fdatasync(op.file.fd);
         break;
       case IoOp::Code::kFallocate:
-        r = ::fallocate(op.fd, op.flags, static_cast<off_t>(op.offset),
+        r = ::fallocate(op.file.fd, op.flags, static_cast<off_t>(op.offset),
                         static_cast<off_t>(op.length));
         break;
       case IoOp::Code::kOpen:

@@ -120,7 +120,7 @@ void ThreadEngine::poll_loop() {
     auto next = now + std::chrono::hours(1);
     for (IoOp* op : waiting_) {
       if (op->code == IoOp::Code::kPollIn) {
-        fds.push_back({op->fd, POLLIN, 0});
+        fds.push_back({op->file.fd, POLLIN, 0});
         polled.push_back(op);
       } else {
         next = std::min(next, op->deadline);

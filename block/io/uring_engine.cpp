@@ -8,9 +8,11 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <cstdio>
+#include <vector>
 
 #include "block/base/fd.h"
 #include "block/io/batch_wait.h"
@@ -20,6 +22,8 @@ namespace calf {
 namespace {
 
 constexpr unsigned kEntries = 256;
+// More images than a chain or a guest's disk comes to; those beyond it cost a little more.
+constexpr unsigned kSlots = 64;
 
 class UringEngine final : public IoEngine {
  public:
@@ -36,10 +40,13 @@ class UringEngine final : public IoEngine {
   void wait(bool block, std::deque<std::coroutine_handle<>>& ready) override;
   bool has_finished() const override { return io_uring_cq_ready(&ring_) != 0 || has_deferred(); }
   void wake() override;
+  int keep_file(int fd) override;
+  void drop_file(int slot) override;
   uint64_t entries() const override { return entries_.load(std::memory_order_relaxed); }
 
  private:
   io_uring_sqe* next_sqe();
+  bool make_slots();
   // Submits what is queued; with `block`, waits for a completion.
   void enter(bool block);
   int try_enter(bool block);
@@ -64,6 +71,10 @@ class UringEngine final : public IoEngine {
   bool wake_armed_ = false;
   std::atomic<bool> wake_sent_ = false;
   std::atomic<uint64_t> entries_ = 0;
+  // Which slots hold a file; none before the first is kept, or where the kernel has no table that
+  // is filled later (Linux 5.19).
+  std::vector<bool> slots_;
+  bool has_slots_ = true;
   // user_data of completions that belong to no IoOp.
   static constexpr uint64_t kWakeTag = 1;
   static constexpr uint64_t kIgnoreTag = 2;
@@ -135,23 +146,23 @@ void UringEngine::submit(IoOp& op) {
   io_uring_sqe* sqe = next_sqe();
   switch (op.code) {
     case IoOp::Code::kReadv:
-      io_uring_prep_readv(sqe, op.fd, op.iov, op.iov_count, op.offset);
+      io_uring_prep_readv(sqe, op.file.fd, op.iov, op.iov_count, op.offset);
       break;
     case IoOp::Code::kWritev:
-      io_uring_prep_writev2(sqe, op.fd, op.iov, op.iov_count, op.offset, op.flags);
+      io_uring_prep_writev2(sqe, op.file.fd, op.iov, op.iov_count, op.offset, op.flags);
       break;
     case IoOp::Code::kFdatasync:
-      io_uring_prep_fsync(sqe, op.fd, IORING_FSYNC_DATASYNC);
+      io_uring_prep_fsync(sqe, op.file.fd, IORING_FSYNC_DATASYNC);
       break;
     case IoOp::Code::kFallocate:
-      io_uring_prep_fallocate(sqe, op.fd, op.flags, static_cast<off_t>(op.offset),
+      io_uring_prep_fallocate(sqe, op.file.fd, op.flags, static_cast<off_t>(op.offset),
                               static_cast<off_t>(op.length));
       break;
     case IoOp::Code::kOpen:
       io_uring_prep_openat(sqe, AT_FDCWD, op.path, op.flags, static_cast<mode_t>(op.length));
       break;
     case IoOp::Code::kPollIn:
-      io_uring_prep_poll_add(sqe, op.fd, POLLIN);
+      io_uring_prep_poll_add(sqe, op.file.fd, POLLIN);
       break;
     case IoOp::Code::kTimeout: {
       // The kernel reads the time at submission, so it may stand in the frame of the operation.
@@ -165,9 +176,38 @@ void UringEngine::submit(IoOp& op) {
       break;
     }
   }
+  if (op.file.slot >= 0) {
+    sqe->fd = op.file.slot;
+    sqe->flags |= IOSQE_FIXED_FILE;
+  }
   if (op.aside) sqe->flags |= IOSQE_ASYNC;
   if (op.at_disk) ++at_disk_;
   io_uring_sqe_set_data(sqe, &op);
+}
+
+bool UringEngine::make_slots() {
+  if (!has_slots_ || !slots_.empty()) return has_slots_;
+  has_slots_ = io_uring_register_files_sparse(&ring_, kSlots) == 0;
+  if (has_slots_) slots_.resize(kSlots);
+  return has_slots_;
+}
+
+int UringEngine::keep_file(int fd) {
+  if (!make_slots()) return -1;
+  auto free = std::find(slots_.begin(), slots_.end(), false);
+  if (free == slots_.end()) return -1;
+  const auto slot = static_cast<unsigned>(free - slots_.begin());
+  if (io_uring_register_files_update(&ring_, slot, &fd, 1) != 1) return -1;
+  *free = true;
+  return static_cast<int>(slot);
+}
+
+void UringEngine::drop_file(int slot) {
+  int none = -1;
+  const auto index = static_cast<unsigned>(slot);
+  // Refused only to another thread than the ring's: the file stays until the ring ends, so its slot
+  // stays taken.
+  if (io_uring_register_files_update(&ring_, index, &none, 1) == 1) slots_[index] = false;
 }
 
 void UringEngine::cancel(IoOp& op) {

@@ -347,6 +347,36 @@ TEST_P(FileNodeTest, WhoIsDoneWithAFileLeavesNoLock) {
   }
 }
 
+TEST_P(FileNodeTest, AFileInMuchUseReadsTheSameAndIsFreeWhenClosed) {
+  std::mt19937 random(7);
+  std::string content(1 << 20, '\0');
+  for (char& c : content)
+    c = static_cast<char>(random());
+  folder_.write("f", content);
+  auto other = open_writable("f");
+  for (int round = 0; round < 3; ++round) {
+    auto node = open_writable("f");
+    ASSERT_TRUE(node->lock(kLockFormatWriter).ok());
+    for (unsigned i = 0; i < 3 * KeptFile::kWorthIt; ++i) {
+      const size_t offset = random() % (content.size() - 5000);
+      if (i % 3 == 0) {
+        const std::string text(1 + random() % 5000, static_cast<char>(i));
+        ASSERT_TRUE(write(*node, offset, text).ok());
+        content.replace(offset, text.size(), text);
+        if (i % 2 == 0) {
+          ASSERT_TRUE(executor_->run(node->flush()).ok());
+        }
+      } else {
+        EXPECT_EQ(*read(*node, offset, 5000), content.substr(offset, 5000));
+      }
+    }
+    ASSERT_TRUE(executor_->run(node->close()).ok());
+    EXPECT_TRUE(other->lock(kLockFormatWriter).ok());
+    ASSERT_TRUE(other->lock(LockRequest{}).ok());
+  }
+  EXPECT_EQ(folder_.read("f"), content);
+}
+
 TEST_P(FileNodeTest, CopiesFromAnotherFileInTheKernel) {
   const std::string content(100000, 'c');
   folder_.write("from", content);
