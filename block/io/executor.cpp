@@ -163,7 +163,8 @@ IoOp transfer(IoOp::Code code, IoFile file, const iovec* iov, unsigned count, ui
 Executor::IoAwaiter Executor::readv(IoFile file, const iovec* iov, unsigned count, uint64_t offset,
                                     Copy copy) {
   IoAwaiter awaiter{this, transfer(IoOp::Code::kReadv, file, iov, count, offset, copy)};
-  begins_alone();
+  const bool may_wait = begins_alone();
+  awaiter.now = alone_ && may_wait;
   // One half each, so that both copy at the same time.
   awaiter.aside = awaiter.op.aside = copy == Copy::kLarge && 2 * aside_ <= transfers_;
   return awaiter;

@@ -53,6 +53,10 @@ class ImageFiles:
                     out.write(os.urandom(MIB))
         return self.made("full.raw", make)
 
+    def full_raw_again(self):
+        """The same bytes in another file: of one that is compared with itself, each is read from the processor's cache once."""
+        return self.made("full-again.raw", lambda path: shutil.copyfile(self.full_raw(), path))
+
     def real_raw(self):
         """One unit of what file systems hold: this machine's programs and libraries."""
         def make(path):

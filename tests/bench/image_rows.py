@@ -178,7 +178,7 @@ class ImageRows:
                            fresh=lambda: files.overlay("rebase.qcow2", files.scattered()),
                            limit=lambda image: ["copy", files.scattered_raw(), image])
         yield self.command("compare-full", 1.8, lambda _: ["compare", "-q", "-f", "raw", "-F", "qcow2", files.full_raw(), files.full()],
-                           limit=lambda _: ["compare", files.full_raw(), files.full_raw()])
+                           limit=lambda _: ["compare", files.full_raw(), files.full_raw_again()])
         yield self.command("compare-zlib-raw", 4, lambda _: [
             "compare", "-q", "-f", "qcow2", "-F", "raw", files.compressed("zlib"), files.real_raw()],
             limit=lambda _: ["unpack", "zlib", files.real_raw()])

@@ -40,10 +40,6 @@ class Requests {
     if (fd_ < 0) return errno;
     int measured = fd_;
     if (limit_.base != nullptr) measured = base_ = ::open(limit_.base, O_RDONLY | O_CLOEXEC);
-    if (limit_.work == IoLimit::Work::kAllocate) {
-      int error = ::posix_fallocate(fd_, 0, static_cast<off_t>(limit_.count * limit_.every));
-      if (error != 0) return error;
-    }
     const off_t end = ::lseek(measured, 0, SEEK_END);
     if (end < 0) return errno;
     const uint64_t blocks = static_cast<uint64_t>(end) / limit_.bytes;
@@ -62,14 +58,27 @@ class Requests {
       const ssize_t done = ::pread(base_, buffer, limit_.bytes, static_cast<off_t>(random));
       if (done != static_cast<ssize_t>(limit_.bytes)) *error = done < 0 ? errno : EIO;
     }
-    return limit_.every * used_++;
+    const uint64_t place = limit_.every * used_++;
+    if (int failed = reserve(place + limit_.bytes); failed != 0) *error = failed;
+    return place;
   }
 
  private:
+  // Blocks for some writes to come: who does not know how long a file will be has to ask for them
+  // again and again, and gets some that are new to the disk, too.
+  int reserve(uint64_t end) {
+    constexpr uint64_t kStep = uint64_t{16} << 20;
+    if (end <= reserved_) return 0;
+    const auto from = static_cast<off_t>(reserved_);
+    reserved_ += std::max(kStep, limit_.every);
+    return ::posix_fallocate(fd_, from, static_cast<off_t>(reserved_) - from);
+  }
+
   const IoLimit& limit_;
   int fd_ = -1;
   int base_ = -1;
   uint64_t used_ = 0;
+  uint64_t reserved_ = 0;
   std::mt19937_64 engine_{1};
   std::uniform_int_distribution<uint64_t> places_;
 };

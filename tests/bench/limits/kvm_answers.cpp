@@ -195,7 +195,8 @@ double run_kvm_answers_limit(const char* name, uint64_t count, bool direct) {
   const int event = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   if (file.fd < 0 || event < 0) return -errno;
   if (count == 0 || file.size() < kBlock) return -EINVAL;
-  KvmMachine machine;
+  auto owned = std::make_unique<KvmMachine>();
+  KvmMachine& machine = *owned;
   if (const int error = machine.create(kMemory); error != 0) return -error;
   make_page_tables(machine);
   make_descriptors(machine);
@@ -213,9 +214,11 @@ double run_kvm_answers_limit(const char* name, uint64_t count, bool direct) {
   });
   const int error = answer_all(machine, file, event, ended);
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
-  // The guest waits for an answer that does not come: the end of the process ends it.
+  // The guest waits for an answer that does not come: the end of the process ends it, and has its
+  // machine until then.
   if (error != 0) {
     vcpu.detach();
+    static_cast<void>(owned.release());
     return -error;
   }
   vcpu.join();

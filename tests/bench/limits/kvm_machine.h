@@ -10,10 +10,16 @@
 
 namespace calf::bench {
 
-// All functions return 0 or an errno. What is open when the process ends is closed by the kernel,
-// as it is for calf: nothing is closed before.
+// All functions return 0 or an errno.
 class KvmMachine {
  public:
+  KvmMachine() = default;
+  KvmMachine(const KvmMachine&) = delete;
+  KvmMachine& operator=(const KvmMachine&) = delete;
+  // Closed while the process still has its memory, which KVM is told of the end of otherwise: twice
+  // as long.
+  ~KvmMachine();
+
   int create(size_t memory_bytes);
   // Returns when the guest has written to port F4h; EPROTO when it does anything else.
   int run_to_exit();
@@ -29,10 +35,13 @@ class KvmMachine {
   uint8_t* memory() { return memory_; }
 
  private:
+  int make_vcpu(int kvm);
+
   int vm_ = -1;
   int vcpu_ = -1;
   uint8_t* memory_ = nullptr;
   kvm_run* run_ = nullptr;
+  size_t run_bytes_ = 0;
 };
 
 }  // namespace calf::bench
