@@ -13,17 +13,15 @@ bool CpuAssist::host_is_pvm() {
          !loaded("/sys/module/kvm_amd");
 }
 
-CpuAssist::CpuAssist(std::vector<kvm::Vcpu>& vcpus, const devices::GuestMemory& memory, bool pvm)
-    : memory_(memory), pvm_(pvm) {
-  for (kvm::Vcpu& vcpu : vcpus)
-    per_vcpu_.push_back(std::make_unique<PerVcpu>(vcpu, memory, pvm));
+Result<void> CpuAssist::prepare(kvm::Vm& vm) {
+  if (!host_is_pvm()) return {};
+  return vm.exit_on_msr_writes(insn::kMsrStar, insn::kMsrSyscallMask);
 }
 
-Result<std::unique_ptr<CpuAssist>> CpuAssist::create(kvm::Vm& vm, std::vector<kvm::Vcpu>& vcpus,
-                                                     const devices::GuestMemory& memory) {
-  bool pvm = host_is_pvm();
-  if (pvm) TRY_VOID(vm.exit_on_msr_writes(insn::kMsrStar, insn::kMsrSyscallMask));
-  return std::unique_ptr<CpuAssist>(new CpuAssist(vcpus, memory, pvm));
+CpuAssist::CpuAssist(std::vector<kvm::Vcpu>& vcpus, const devices::GuestMemory& memory)
+    : memory_(memory), pvm_(host_is_pvm()) {
+  for (kvm::Vcpu& vcpu : vcpus)
+    per_vcpu_.push_back(std::make_unique<PerVcpu>(vcpu, memory, pvm_));
 }
 
 Result<ExitHandler::Verdict> CpuAssist::handle(kvm::Vcpu& vcpu, unsigned index) {

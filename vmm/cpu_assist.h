@@ -20,9 +20,10 @@ namespace calf::vmm {
 
 class CpuAssist final : public ExitHandler {
  public:
+  // Tells KVM which MSRs matter here. Right after the machine was made (Vm::exit_on_msr_writes()).
+  static Result<void> prepare(kvm::Vm& vm);
   // Before the vCPUs run. All outlive this object; `vcpus` does not move.
-  static Result<std::unique_ptr<CpuAssist>> create(kvm::Vm& vm, std::vector<kvm::Vcpu>& vcpus,
-                                                   const devices::GuestMemory& memory);
+  CpuAssist(std::vector<kvm::Vcpu>& vcpus, const devices::GuestMemory& memory);
   // Whether this host's KVM is kvm_pvm.
   static bool host_is_pvm();
 
@@ -39,7 +40,6 @@ class CpuAssist final : public ExitHandler {
     uint64_t completions = 0;
   };
 
-  CpuAssist(std::vector<kvm::Vcpu>& vcpus, const devices::GuestMemory& memory, bool pvm);
   Result<Verdict> handle_emulation(kvm::Vcpu& vcpu, unsigned index);
   Result<Verdict> handle_debug(kvm::Vcpu& vcpu, unsigned index);
   Result<Verdict> handle_wrmsr(kvm::Vcpu& vcpu, unsigned index);

@@ -132,6 +132,7 @@ void Machine::Parts::shut_down() {
   }
   // The kernel needs as long for this as the disks for their last writes.
   std::thread kvm_closer([this] {
+    if (hastening.joinable()) hastening.join();
     vcpus.clear();
     vm->close();
   });
@@ -152,7 +153,7 @@ void Machine::Parts::shut_down() {
 
 Machine::Parts::~Parts() {
   if (group) group->quit();
-  if (memory_attacher.joinable()) memory_attacher.join();
+  if (hastening.joinable()) hastening.join();
   if (pci) pci->stop();
   for (auto& disk : disks) {
     Result<void> opened = disk->finish_opening();

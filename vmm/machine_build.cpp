@@ -35,8 +35,7 @@ Result<std::unique_ptr<Machine>> Machine::build(const MachineConfig& config, Hos
   // 4. Guest memory: where what stands, and the host's mapping.
   TRY_VOID(parts->make_memory());
   phases.reach("memory");
-  // 5. KVM: the machine and its interrupt controllers; memory slots in the background, since the
-  //    first one waits for the host kernel.
+  // 5. KVM: the machine, its memory and its interrupt controllers.
   TRY_VOID(parts->make_kvm_machine());
   phases.reach("kvm-machine");
   // 6. Processors.
@@ -56,9 +55,6 @@ Result<std::unique_ptr<Machine>> Machine::build(const MachineConfig& config, Hos
   // 11. Firmware tables, BIOS or kernel, and where the first processor begins.
   TRY_VOID(parts->make_boot());
   phases.reach("boot-loaded");
-  // 12. KVM knows the memory before a processor runs.
-  TRY_VOID(parts->finish_attaching_memory());
-  phases.reach("memory-attached");
   return std::unique_ptr<Machine>(new Machine(std::move(parts)));
 }
 
@@ -106,8 +102,17 @@ Result<void> Machine::Parts::make_kvm_machine() {
   vm.emplace(std::move(created));
   TRY_VOID(vm->set_tss_address(static_cast<uint32_t>(firmware::kKvmTss.offset)));
   TRY_VOID(vm->set_identity_map_address(firmware::kKvmIdentityMap.offset));
+  // In this order. Whatever changes MSRs' filter or memory waits for a grace period, which is over
+  // at once as long as none is under way (0.1 ms for all of this); making the interrupt
+  // controllers begins one (then 5 ms, with the filter behind the memory 13).
+  TRY_VOID(CpuAssist::prepare(*vm));
+  TRY_VOID(ram->attach(*vm, *map));
   TRY(irq, IrqController::create(*vm));
-  memory_attacher = std::thread([this] { memory_attached = ram->attach(*vm, *map); });
+  // For a guest that ends before the grace period does. Where it cannot be hastened the end takes
+  // longer, and that is all.
+  hastening = std::thread([this] {
+    [[maybe_unused]] Result<void> done = vm->hasten_grace_period(firmware::kKvmTss.offset);
+  });
   return {};
 }
 
@@ -128,7 +133,7 @@ Result<void> Machine::Parts::make_vcpus() {
     TRY_VOID(finish_power_on(vcpu));
     vcpus.push_back(std::move(vcpu));
   }
-  TRY(cpu_assist, CpuAssist::create(*vm, vcpus, ram->guest_memory()));
+  cpu_assist = std::make_unique<CpuAssist>(vcpus, ram->guest_memory());
   unsigned bits = physical_address_bits(supported);
   bool fits = bits >= 64 || map->pci_window64().end() <= uint64_t{1} << bits;
   if (!fits) {
@@ -180,11 +185,6 @@ Result<void> Machine::Parts::make_boot() {
       *map, ram->guest_memory(), ports, *irq, *chipset, *run_state, disks, host, *pci, kernel};
   TRY(boot, GuestBoot::create(config, from));
   return boot->power_on(vcpus[0], *vcpu_template);
-}
-
-Result<void> Machine::Parts::finish_attaching_memory() {
-  memory_attacher.join();
-  return memory_attached;
 }
 
 }  // namespace calf::vmm

@@ -46,7 +46,6 @@ struct Machine::Parts {
   Result<void> make_chips();
   Result<void> finish_opening_disks();
   Result<void> make_pci_devices();
-  Result<void> finish_attaching_memory();
   Result<void> make_boot();
 
   // ---- Running ----
@@ -70,8 +69,7 @@ struct Machine::Parts {
   std::optional<kvm::System> system;
   std::optional<kvm::Vm> vm;
   std::unique_ptr<IrqController> irq;
-  std::thread memory_attacher;
-  Result<void> memory_attached;
+  std::thread hastening;  // Vm::hasten_grace_period()
   std::vector<kvm::Vcpu> vcpus;
   std::optional<VcpuTemplate> vcpu_template;
   std::unique_ptr<CpuAssist> cpu_assist;

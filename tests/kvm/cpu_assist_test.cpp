@@ -31,9 +31,9 @@ class CpuAssistTest : public testing::Test {
  protected:
   void prepare() {
     machine_ = std::make_unique<MiniMachine>();
-    auto assist = CpuAssist::create(*machine_->vm, machine_->vcpus, machine_->ram->guest_memory());
-    ASSERT_TRUE(assist.ok()) << assist.error().message();
-    assist_ = std::move(*assist);
+    Result<void> prepared = CpuAssist::prepare(*machine_->vm);
+    ASSERT_TRUE(prepared.ok()) << prepared.error().message();
+    assist_ = std::make_unique<CpuAssist>(machine_->vcpus, machine_->ram->guest_memory());
     machine_->completer = assist_.get();
     poke64(kTables, kTables + 0x1007);
     poke64(kTables + 0x1000, kTables + 0x2007);

@@ -120,6 +120,15 @@ Result<void> Vm::detach_ioeventfd(Space space, uint64_t address, uint32_t length
   return call_void(fd_.get(), KVM_IOEVENTFD, "KVM_IOEVENTFD", &request);
 }
 
+Result<void> Vm::hasten_grace_period(uint64_t unused_address) {
+  kvm_coalesced_mmio_zone zone{};
+  zone.addr = unused_address;
+  zone.size = sizeof(uint32_t);
+  TRY_VOID(call_void(fd_.get(), KVM_REGISTER_COALESCED_MMIO, "KVM_REGISTER_COALESCED_MMIO", &zone));
+  return call_void(fd_.get(), KVM_UNREGISTER_COALESCED_MMIO, "KVM_UNREGISTER_COALESCED_MMIO",
+                   &zone);
+}
+
 Result<void> Vm::exit_on_msr_writes(uint32_t first, uint32_t last) {
   kvm_enable_cap enable{};
   enable.cap = KVM_CAP_X86_USER_SPACE_MSR;
