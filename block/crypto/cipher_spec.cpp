@@ -36,6 +36,10 @@ const Known& known(Algorithm algorithm) {
   return kAlgorithms[static_cast<size_t>(algorithm)];
 }
 
+bool usable(Algorithm algorithm) {
+  return algorithm != Algorithm::kCast5 && algorithm != Algorithm::kTwofish192;
+}
+
 }  // namespace
 
 const char* to_string(Algorithm algorithm) {
@@ -79,17 +83,21 @@ size_t key_size(const CipherSpec& spec) {
 }
 
 Result<void> check_supported(const CipherSpec& spec) {
-  if (family(spec.algorithm) != "aes") {
-    return make_error(ErrorKind::kUnsupported, "Algorithm '{}' is not supported: only AES is",
+  if (!usable(spec.algorithm)) {
+    return make_error(ErrorKind::kUnsupported,
+                      "Algorithm '{}' is not supported: use aes, serpent, twofish-128 or "
+                      "twofish-256",
                       to_string(spec.algorithm));
   }
   if (spec.iv == IvGenerator::kEssiv) {
     if (!spec.iv_hash) {
       return make_error(ErrorKind::kInvalid, "The IV generator 'essiv' needs a hash");
     }
-    if (!find_algorithm("aes", digest_size(*spec.iv_hash))) {
-      return make_error(ErrorKind::kUnsupported, "No AES cipher with key size {} available",
-                        digest_size(*spec.iv_hash));
+    const size_t salt = digest_size(*spec.iv_hash);
+    std::optional<Algorithm> essiv = find_algorithm(family(spec.algorithm), salt);
+    if (!essiv || !usable(*essiv)) {
+      return make_error(ErrorKind::kUnsupported, "No {} cipher with key size {} available",
+                        family(spec.algorithm), salt);
     }
   }
   return {};

@@ -15,7 +15,8 @@
 
 namespace calf::crypto {
 
-// What has a name. Only AES can be used: OpenSSL has no Serpent and no Twofish.
+// What has a name. CAST5, whose blocks are of 8 bytes, and Twofish with 192-bit keys, which
+// libgcrypt does not have, cannot be used.
 enum class Algorithm : uint8_t {
   kAes128,
   kAes192,

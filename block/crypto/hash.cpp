@@ -1,12 +1,13 @@
 #include "block/crypto/hash.h"
 
-#include <openssl/evp.h>
-#include <openssl/rand.h>
+#include <sys/random.h>
 #include <time.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <climits>
-#include <memory>
+
+#include "block/crypto/library.h"
 
 namespace calf::crypto {
 namespace {
@@ -14,36 +15,32 @@ namespace {
 struct Known {
   Hash hash;
   const char* name;
-  const char* openssl_name;
+  int id;
   size_t digest_size;
 };
 constexpr Known kKnown[] = {
-    {Hash::kMd5, "md5", "MD5", 16},
-    {Hash::kSha1, "sha1", "SHA1", 20},
-    {Hash::kSha224, "sha224", "SHA224", 28},
-    {Hash::kSha256, "sha256", "SHA256", 32},
-    {Hash::kSha384, "sha384", "SHA384", 48},
-    {Hash::kSha512, "sha512", "SHA512", 64},
-    {Hash::kRipemd160, "ripemd160", "RIPEMD160", 20},
+    {Hash::kMd5, "md5", GCRY_MD_MD5, 16},
+    {Hash::kSha1, "sha1", GCRY_MD_SHA1, 20},
+    {Hash::kSha224, "sha224", GCRY_MD_SHA224, 28},
+    {Hash::kSha256, "sha256", GCRY_MD_SHA256, 32},
+    {Hash::kSha384, "sha384", GCRY_MD_SHA384, 48},
+    {Hash::kSha512, "sha512", GCRY_MD_SHA512, 64},
+    {Hash::kRipemd160, "ripemd160", GCRY_MD_RMD160, 20},
 };
 
 const Known& known(Hash hash) {
   return kKnown[static_cast<size_t>(hash)];
 }
 
-struct FreeMd {
-  void operator()(EVP_MD* md) const { EVP_MD_free(md); }
-};
-using Md = std::unique_ptr<EVP_MD, FreeMd>;
-
-Result<Md> fetch(Hash hash) {
-  Md md(EVP_MD_fetch(nullptr, known(hash).openssl_name, nullptr));
-  if (!md) {
+// The library's number of the hash. It leaves some out where the host is told to use approved ones
+// only.
+Result<int> find(Hash hash) {
+  make_library_ready();
+  if (gcry_md_test_algo(known(hash).id) != 0) {
     return make_error(ErrorKind::kUnsupported,
-                      "Hash algorithm '{}' is not supported by this OpenSSL library",
-                      to_string(hash));
+                      "Hash algorithm '{}' is not supported by libgcrypt here", to_string(hash));
   }
-  return md;
+  return known(hash).id;
 }
 
 uint64_t thread_nanoseconds() {
@@ -70,11 +67,9 @@ size_t digest_size(Hash hash) {
 }
 
 Result<SecretBytes> digest(Hash hash, std::span<const uint8_t> data) {
-  TRY(Md md, fetch(hash));
+  TRY(const int id, find(hash));
   SecretBytes out(digest_size(hash));
-  if (EVP_Digest(data.data(), data.size(), out.data(), nullptr, md.get(), nullptr) != 1) {
-    return make_error(ErrorKind::kResource, "Could not compute a {} digest", to_string(hash));
-  }
+  gcry_md_hash_buffer(id, out.data(), data.data(), data.size());
   return out;
 }
 
@@ -84,13 +79,15 @@ Result<void> pbkdf2(Hash hash, std::span<const uint8_t> password, std::span<cons
     return make_error(ErrorKind::kInvalid, "Key derivation with {} iterations is not possible",
                       iterations);
   }
-  TRY(Md md, fetch(hash));
+  TRY(const int id, find(hash));
   // An empty password has an address all the same.
-  const char* text = password.empty() ? "" : reinterpret_cast<const char*>(password.data());
-  if (PKCS5_PBKDF2_HMAC(text, static_cast<int>(password.size()), salt.data(),
-                        static_cast<int>(salt.size()), static_cast<int>(iterations), md.get(),
-                        static_cast<int>(out.size()), out.data()) != 1) {
-    return make_error(ErrorKind::kResource, "Key derivation with {} failed", to_string(hash));
+  const void* text = password.empty() ? "" : static_cast<const void*>(password.data());
+  const gcry_error_t failed =
+      gcry_kdf_derive(text, password.size(), GCRY_KDF_PBKDF2, id, salt.data(), salt.size(),
+                      iterations, out.size(), out.data());
+  if (failed != 0) {
+    return make_error(ErrorKind::kResource, "Key derivation with {} failed: {}", to_string(hash),
+                      gcry_strerror(failed));
   }
   return {};
 }
@@ -114,8 +111,11 @@ Result<uint64_t> pbkdf2_iterations(Hash hash, size_t out_size, uint64_t millisec
 }
 
 Result<void> fill_random(std::span<uint8_t> bytes) {
-  if (RAND_priv_bytes(bytes.data(), static_cast<int>(bytes.size())) != 1) {
-    return make_error(ErrorKind::kResource, "Could not get random bytes");
+  while (!bytes.empty()) {
+    const ssize_t n = ::getrandom(bytes.data(), bytes.size(), 0);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return Error::from_errno(errno, "Could not get random bytes");
+    bytes = bytes.subspan(static_cast<size_t>(n));
   }
   return {};
 }

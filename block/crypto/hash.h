@@ -1,4 +1,4 @@
-// Hashes and the key derivation made of them (PBKDF2, RFC 8018), by OpenSSL.
+// Hashes and the key derivation made of them (PBKDF2, RFC 8018), by libgcrypt.
 #pragma once
 
 #include <cstddef>
@@ -19,7 +19,7 @@ const char* to_string(Hash hash);
 std::optional<Hash> parse_hash(std::string_view name);
 size_t digest_size(Hash hash);
 
-// kUnsupported if this OpenSSL lacks the hash.
+// kUnsupported if the library lacks the hash.
 Result<SecretBytes> digest(Hash hash, std::span<const uint8_t> data);
 
 // Fills `out`. Takes as long as `iterations` says: call it on the offload pool.

@@ -1,7 +1,5 @@
 #include "block/crypto/luks_keys.h"
 
-#include <openssl/crypto.h>
-
 #include <algorithm>
 
 #include "block/base/byte_range.h"
@@ -25,6 +23,14 @@ Result<void> compute_digest(const LuksHeader& header, std::span<const uint8_t> k
   return pbkdf2(header.hash, key, header.digest_salt, header.digest_iterations, out);
 }
 
+// Takes as long whatever differs.
+bool same_bytes(std::span<const uint8_t> a, std::span<const uint8_t> b) {
+  unsigned differ = 0;
+  for (size_t i = 0; i < a.size(); ++i)
+    differ |= static_cast<unsigned>(a[i] ^ b[i]);
+  return differ == 0;
+}
+
 // The volume's key out of decrypted or the other way round: all that is computed for one slot.
 // Long: for the offload pool.
 Result<std::optional<SecretBytes>> open_material(const LuksHeader& header, const LuksSlot& slot,
@@ -37,7 +43,7 @@ Result<std::optional<SecretBytes>> open_material(const LuksHeader& header, const
   TRY(SecretBytes key, af_merge(header.hash, material, header.key_bytes(), slot.stripes));
   SecretBytes sum(kLuksDigestBytes);
   TRY_VOID(compute_digest(header, key.span(), sum.span()));
-  if (CRYPTO_memcmp(sum.data(), header.digest.data(), sum.size()) != 0) {
+  if (!same_bytes(sum.span(), header.digest)) {
     return std::optional<SecretBytes>();
   }
   return std::optional<SecretBytes>(std::move(key));

@@ -2,7 +2,7 @@
 // are dropped or replaced; never copied by accident.
 #pragma once
 
-#include <openssl/crypto.h>
+#include <string.h>
 
 #include <algorithm>
 #include <cstddef>
@@ -52,7 +52,7 @@ class SecretBytes {
 
  private:
   void wipe() {
-    if (data_) OPENSSL_cleanse(data_.get(), size_);
+    if (data_) ::explicit_bzero(data_.get(), size_);
   }
   std::unique_ptr<uint8_t[]> data_;
   size_t size_ = 0;

@@ -1,15 +1,17 @@
 #include "block/crypto/secret_store.h"
 
 #include <fcntl.h>
-#include <openssl/evp.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "block/base/fd.h"
+#include "block/crypto/library.h"
 
 namespace calf::crypto {
 namespace {
@@ -80,24 +82,28 @@ Result<SecretBytes> decode_base64(std::string_view text) {
   return SecretBytes::copy_of(std::span<const uint8_t>(out.span()).first(size));
 }
 
+// How many bytes of PKCS#7 padding `text` ends with.
+std::optional<size_t> padding_of(std::span<const uint8_t> text) {
+  if (text.empty() || text.back() == 0 || text.back() > kIvBytes) return std::nullopt;
+  const size_t padding = text.back();
+  const auto tail = text.last(padding);
+  const bool regular = std::ranges::all_of(tail, [&](uint8_t byte) { return byte == padding; });
+  return regular ? std::optional<size_t>(padding) : std::nullopt;
+}
+
 Result<SecretBytes> decrypt(std::span<const uint8_t> cipher_text, std::span<const uint8_t> key,
                             std::span<const uint8_t> iv) {
-  std::unique_ptr<EVP_CIPHER_CTX, decltype(&EVP_CIPHER_CTX_free)> context(EVP_CIPHER_CTX_new(),
-                                                                          &EVP_CIPHER_CTX_free);
-  SecretBytes out(cipher_text.size() + kIvBytes);
-  int first = 0;
-  int last = 0;
-  // Padded as PKCS#7 has it.
-  if (context == nullptr ||
-      EVP_DecryptInit_ex(context.get(), EVP_aes_256_cbc(), nullptr, key.data(), iv.data()) != 1 ||
-      EVP_DecryptUpdate(context.get(), out.data(), &first, cipher_text.data(),
-                        static_cast<int>(cipher_text.size())) != 1 ||
-      EVP_DecryptFinal_ex(context.get(), out.data() + first, &last) != 1) {
+  TRY(CipherHandle cipher, open_cipher(GCRY_CIPHER_AES256, GCRY_CIPHER_MODE_CBC, key));
+  SecretBytes out = SecretBytes::copy_of(cipher_text);
+  // Fails for what is not whole blocks.
+  const bool done = gcry_cipher_setiv(cipher.get(), iv.data(), iv.size()) == 0 &&
+                    gcry_cipher_decrypt(cipher.get(), out.data(), out.size(), nullptr, 0) == 0;
+  const std::optional<size_t> padding = done ? padding_of(out.span()) : std::nullopt;
+  if (!padding) {
     return make_error(ErrorKind::kInvalid,
                       "The secret could not be decrypted: wrong key or damaged data");
   }
-  return SecretBytes::copy_of(std::span<const uint8_t>(out.span())
-                                  .first(static_cast<size_t>(first) + static_cast<size_t>(last)));
+  return SecretBytes::copy_of(std::span<const uint8_t>(out.span()).first(out.size() - *padding));
 }
 
 // No overlong forms, surrogates or numbers beyond Unicode; no NUL.

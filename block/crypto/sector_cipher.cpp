@@ -1,12 +1,11 @@
 #include "block/crypto/sector_cipher.h"
 
-#include <openssl/evp.h>
-
 #include <array>
 #include <cassert>
 #include <cstring>
 
 #include "block/base/endian.h"
+#include "block/crypto/library.h"
 
 namespace calf::crypto {
 namespace {
@@ -14,39 +13,50 @@ namespace {
 constexpr size_t kBlock = 16;
 using Iv = std::array<uint8_t, kBlock>;
 
-struct FreeContext {
-  void operator()(EVP_CIPHER_CTX* context) const { EVP_CIPHER_CTX_free(context); }
-};
-using Context = std::unique_ptr<EVP_CIPHER_CTX, FreeContext>;
-struct FreeCipher {
-  void operator()(EVP_CIPHER* cipher) const { EVP_CIPHER_free(cipher); }
-};
-
-Error openssl_failed() {
-  return Error(ErrorKind::kResource, "The cipher library failed");
+// Those that check_supported() lets through.
+int library_algorithm(Algorithm algorithm) {
+  switch (algorithm) {
+    case Algorithm::kAes128:
+      return GCRY_CIPHER_AES128;
+    case Algorithm::kAes192:
+      return GCRY_CIPHER_AES192;
+    case Algorithm::kAes256:
+      return GCRY_CIPHER_AES256;
+    case Algorithm::kSerpent128:
+      return GCRY_CIPHER_SERPENT128;
+    case Algorithm::kSerpent192:
+      return GCRY_CIPHER_SERPENT192;
+    case Algorithm::kSerpent256:
+      return GCRY_CIPHER_SERPENT256;
+    case Algorithm::kTwofish128:
+      return GCRY_CIPHER_TWOFISH128;
+    case Algorithm::kTwofish256:
+      return GCRY_CIPHER_TWOFISH;
+    case Algorithm::kCast5:
+    case Algorithm::kTwofish192:
+      break;
+  }
+  return GCRY_CIPHER_NONE;
 }
 
-// `mode` as in OpenSSL's names: "AES-256-CBC".
-Result<Context> make_context(size_t key_bytes, const char* mode, std::span<const uint8_t> key,
-                             bool encrypting) {
-  const std::string name = fmt::format("AES-{}-{}", key_bytes * 8, mode);
-  std::unique_ptr<EVP_CIPHER, FreeCipher> cipher(EVP_CIPHER_fetch(nullptr, name.c_str(), nullptr));
-  Context context(EVP_CIPHER_CTX_new());
-  if (!cipher || !context) {
-    return make_error(ErrorKind::kUnsupported, "This OpenSSL library has no {}", name);
+int library_mode(Mode mode) {
+  switch (mode) {
+    case Mode::kEcb:
+      return GCRY_CIPHER_MODE_ECB;
+    case Mode::kCbc:
+      return GCRY_CIPHER_MODE_CBC;
+    case Mode::kXts:
+      return GCRY_CIPHER_MODE_XTS;
+    case Mode::kCtr:
+      return GCRY_CIPHER_MODE_CTR;
   }
-  if (EVP_CipherInit_ex2(context.get(), cipher.get(), key.data(), nullptr, encrypting ? 1 : 0,
-                         nullptr) != 1 ||
-      EVP_CIPHER_CTX_set_padding(context.get(), 0) != 1) {
-    return openssl_failed();
-  }
-  return context;
+  return GCRY_CIPHER_MODE_NONE;
 }
 
-bool update(const Context& context, const uint8_t* from, uint8_t* to, size_t size) {
-  int written = 0;
-  return EVP_CipherUpdate(context.get(), to, &written, from, static_cast<int>(size)) == 1 &&
-         static_cast<size_t>(written) == size;
+// In place.
+bool apply(const CipherHandle& cipher, std::span<uint8_t> data, bool encrypting) {
+  auto* run = encrypting ? gcry_cipher_encrypt : gcry_cipher_decrypt;
+  return run(cipher.get(), data.data(), data.size(), nullptr, 0) == 0;
 }
 
 // Multiplies by x in XTS's field: the next block's tweak.
@@ -62,7 +72,7 @@ void double_tweak(Iv& tweak) {
 
 }  // namespace
 
-// One thread's cipher contexts.
+// One thread's ciphers.
 class SectorCipher::Worker {
  public:
   Result<void> init(const CipherSpec& spec, std::span<const uint8_t> key);
@@ -70,45 +80,32 @@ class SectorCipher::Worker {
 
  private:
   bool make_iv(uint64_t sector, Iv& iv);
+  bool begin_sector(const Iv& iv);
   bool run_own_xts(Iv tweak, std::span<uint8_t> data, bool encrypting);
 
   CipherSpec spec_;
-  Context encrypt_;
-  Context decrypt_;
+  CipherHandle cipher_;
   // Of the IV generator essiv.
-  Context essiv_;
+  CipherHandle essiv_;
   // The second key of our own XTS.
-  Context tweak_;
+  CipherHandle tweak_;
 };
 
 Result<void> SectorCipher::Worker::init(const CipherSpec& spec, std::span<const uint8_t> key) {
   spec_ = spec;
+  const int algorithm = library_algorithm(spec.algorithm);
   const size_t plain = plain_key_size(spec.algorithm);
-  const char* mode = nullptr;
-  size_t used = key.size();
-  switch (spec.mode) {
-    case Mode::kEcb:
-      mode = "ECB";
-      break;
-    case Mode::kCbc:
-      mode = "CBC";
-      break;
-    case Mode::kCtr:
-      mode = "CTR";
-      break;
-    case Mode::kXts:
-      mode = "XTS";
-      if (plain != 24) break;
-      mode = "ECB";
-      used = plain;
-      TRY(tweak_, make_context(plain, "ECB", key.subspan(plain), true));
-      break;
+  if (spec.mode == Mode::kXts && plain == 24) {
+    TRY(cipher_, open_cipher(algorithm, GCRY_CIPHER_MODE_ECB, key.first(plain)));
+    TRY(tweak_, open_cipher(algorithm, GCRY_CIPHER_MODE_ECB, key.subspan(plain)));
+  } else {
+    TRY(cipher_, open_cipher(algorithm, library_mode(spec.mode), key));
   }
-  TRY(encrypt_, make_context(plain, mode, key.first(used), true));
-  TRY(decrypt_, make_context(plain, mode, key.first(used), false));
   if (spec.iv == IvGenerator::kEssiv) {
     TRY(SecretBytes salt, digest(*spec.iv_hash, key));
-    TRY(essiv_, make_context(salt.size(), "ECB", salt.span(), true));
+    // check_supported() has looked.
+    const Algorithm essiv = *find_algorithm(family(spec.algorithm), salt.size());
+    TRY(essiv_, open_cipher(library_algorithm(essiv), GCRY_CIPHER_MODE_ECB, salt.span()));
   }
   return {};
 }
@@ -117,11 +114,17 @@ bool SectorCipher::Worker::make_iv(uint64_t sector, Iv& iv) {
   iv = {};
   le64 number = spec_.iv == IvGenerator::kPlain ? sector & UINT32_MAX : sector;
   std::memcpy(iv.data(), &number, sizeof number);
-  return spec_.iv != IvGenerator::kEssiv || update(essiv_, iv.data(), iv.data(), iv.size());
+  return spec_.iv != IvGenerator::kEssiv || apply(essiv_, iv, true);
+}
+
+bool SectorCipher::Worker::begin_sector(const Iv& iv) {
+  if (spec_.mode == Mode::kEcb) return true;
+  auto* set = spec_.mode == Mode::kCtr ? gcry_cipher_setctr : gcry_cipher_setiv;
+  return set(cipher_.get(), iv.data(), iv.size()) == 0;
 }
 
 bool SectorCipher::Worker::run_own_xts(Iv tweak, std::span<uint8_t> data, bool encrypting) {
-  if (!update(tweak_, tweak.data(), tweak.data(), tweak.size())) return false;
+  if (!apply(tweak_, tweak, true)) return false;
   std::array<uint8_t, kSectorSize> tweaks;
   for (size_t i = 0; i < data.size(); i += kBlock) {
     std::memcpy(tweaks.data() + i, tweak.data(), kBlock);
@@ -129,16 +132,13 @@ bool SectorCipher::Worker::run_own_xts(Iv tweak, std::span<uint8_t> data, bool e
   }
   for (size_t i = 0; i < data.size(); ++i)
     data[i] ^= tweaks[i];
-  if (!update(encrypting ? encrypt_ : decrypt_, data.data(), data.data(), data.size())) {
-    return false;
-  }
+  if (!apply(cipher_, data, encrypting)) return false;
   for (size_t i = 0; i < data.size(); ++i)
     data[i] ^= tweaks[i];
   return true;
 }
 
 Result<void> SectorCipher::Worker::run(uint64_t sector, std::span<uint8_t> data, bool encrypting) {
-  const Context& context = encrypting ? encrypt_ : decrypt_;
   for (; !data.empty(); ++sector) {
     std::span<uint8_t> part = data.first(std::min<size_t>(data.size(), kSectorSize));
     data = data.subspan(part.size());
@@ -147,12 +147,9 @@ Result<void> SectorCipher::Worker::run(uint64_t sector, std::span<uint8_t> data,
     if (done && tweak_) {
       done = run_own_xts(iv, part, encrypting);
     } else if (done) {
-      // ECB takes no vector; setting it starts the next sector in the other modes.
-      const uint8_t* vector = spec_.mode == Mode::kEcb ? nullptr : iv.data();
-      done = EVP_CipherInit_ex2(context.get(), nullptr, nullptr, vector, -1, nullptr) == 1 &&
-             update(context, part.data(), part.data(), part.size());
+      done = begin_sector(iv) && apply(cipher_, part, encrypting);
     }
-    if (!done) return openssl_failed();
+    if (!done) return Error(ErrorKind::kResource, "The cipher library failed");
   }
   return {};
 }

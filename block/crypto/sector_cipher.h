@@ -1,9 +1,9 @@
 // SectorCipher: encrypts and decrypts whole sectors of 512 bytes, each with the initialisation
 // vector of its number, so that any sector can be read or written alone. One key for its life.
 //
-// AES by OpenSSL, with the processor's instructions where there are some. XTS with 192-bit keys,
-// which OpenSSL does not have, is put together from AES blocks here (IEEE 1619, without ciphertext
-// stealing: sectors are whole).
+// The ciphers are libgcrypt's, with the processor's instructions where there are some. XTS with
+// 192-bit keys, which it does not have, is put together from blocks here (IEEE 1619, without
+// ciphertext stealing: sectors are whole).
 #pragma once
 
 #include <cstdint>

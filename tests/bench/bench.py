@@ -64,7 +64,11 @@ def main():
             return 1
         heading()
         try:
-            results = [measure(runner, row, arguments.runs) for row in named if wanted(row, arguments)]
+            results = []
+            for row in named:
+                if wanted(row, arguments):
+                    files.read_again()
+                    results.append(measure(runner, row, arguments.runs))
         except Failed as error:
             print(f"bench.py: {error}", file=sys.stderr)
             return 1

@@ -1,7 +1,5 @@
 // The input is the begin of a LUKS volume. Whatever stands in it: parsing, opening and writing the
 // header again end, quickly, and nothing outside the file's own bytes is believed.
-#include <openssl/crypto.h>
-
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -35,10 +33,6 @@ void one_input(std::span<const uint8_t> input) {
 
   Executor::Options executor_options;
   executor_options.engine = Executor::Engine::kThreads;
-  // Before the executor, so that it ends after it: its threads give back what OpenSSL keeps for
-  // each of them when they end.
-  static const int crypto_ready = OPENSSL_init_crypto(OPENSSL_INIT_LOAD_CRYPTO_STRINGS, nullptr);
-  if (crypto_ready != 1) __builtin_trap();
   static std::unique_ptr<Executor> executor = std::move(*Executor::create(executor_options));
   auto disk = std::make_shared<test::SimulatedDisk>();
   disk->content.write(0, input);

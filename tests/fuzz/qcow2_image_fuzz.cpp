@@ -1,7 +1,5 @@
 // The input is a qcow2 file. Whatever stands in it: opening, reading, mapping and checking end, and
 // writing does too; nothing outside the file's own bytes is believed.
-#include <openssl/crypto.h>
-
 #include <cstdint>
 #include <cstdlib>
 #include <memory>
@@ -74,10 +72,6 @@ void close(Executor& executor, Image& image) {
 void one_input(std::span<const uint8_t> input) {
   Executor::Options executor_options;
   executor_options.engine = Executor::Engine::kThreads;
-  // Before the executor, so that it ends after it: its threads give back what OpenSSL keeps for
-  // each of them when they end.
-  static const int crypto_ready = OPENSSL_init_crypto(OPENSSL_INIT_LOAD_CRYPTO_STRINGS, nullptr);
-  if (crypto_ready != 1) __builtin_trap();
   static std::unique_ptr<Executor> executor = std::move(*Executor::create(executor_options));
   auto disk = std::make_shared<test::SimulatedDisk>();
   disk->content.write(0, input);

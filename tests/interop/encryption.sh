@@ -58,7 +58,8 @@ both_agree() {  # FORMAT SECRET FILE
 
 for options in "" cipher-alg=aes-128 cipher-alg=aes-192 cipher-alg=aes-256,cipher-mode=cbc \
   cipher-alg=aes-256,cipher-mode=cbc,ivgen-alg=essiv,ivgen-hash-alg=sha256 hash-alg=sha1 \
-  hash-alg=sha512,ivgen-alg=plain; do
+  hash-alg=sha512,ivgen-alg=plain cipher-alg=serpent-256 cipher-alg=serpent-192 cipher-alg=twofish-128 \
+  cipher-alg=twofish-256,cipher-mode=cbc,ivgen-alg=essiv,ivgen-hash-alg=sha256; do
   o=key-secret=s,iter-time=10${options:+,$options}
   rm -f t.luks
   run "$calf" convert "${secrets[@]}" -f raw -O luks -o "$o" source.raw t.luks
