@@ -29,15 +29,15 @@ Result<std::unique_ptr<Machine>> Machine::build(const MachineConfig& config, Hos
   TRY_VOID(parts->check());
   // 2. Descriptors before the first thread.
   reserve_descriptors();
-  // 3. Images open on their own threads, while this one goes on.
-  TRY_VOID(parts->start_opening_disks());
-  phases.reach("disks-opening");
-  // 4. Guest memory: where what stands, and the host's mapping.
+  // 3. Guest memory: where what stands, and the host's mapping.
   TRY_VOID(parts->make_memory());
   phases.reach("memory");
-  // 5. KVM: the machine, its memory and its interrupt controllers.
+  // 4. KVM: the machine, its memory and its interrupt controllers.
   TRY_VOID(parts->make_kvm_machine());
   phases.reach("kvm-machine");
+  // 5. Images open on their own threads, while this one goes on.
+  TRY_VOID(parts->start_opening_disks());
+  phases.reach("disks-opening");
   // 6. Processors.
   TRY_VOID(parts->make_vcpus());
   phases.reach("vcpus");

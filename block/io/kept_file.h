@@ -2,8 +2,9 @@
 //
 // For each request the kernel looks a descriptor up, takes a reference to the file and gives it
 // back. A file that the ring keeps (IoEngine::keep_file(); "registered" in io_uring's words) is
-// found without. Keeping one takes system calls of its own, so only those are kept that have had a
-// few dozen requests: not the image that `info` reads a page of.
+// found without. Keeping one takes system calls of its own, so only those are kept that have had
+// many requests: not the image that `info` reads a page of, nor a base of which an overlay notes
+// what it looks like.
 #pragma once
 
 #include "block/io/executor.h"
@@ -13,7 +14,7 @@ namespace calf {
 class KeptFile {
  public:
   // After how many transfers a file is kept.
-  static constexpr unsigned kWorthIt = 64;
+  static constexpr unsigned kWorthIt = 1024;
 
   // Does not own `fd`, which outlives the object.
   KeptFile(Executor& executor, int fd) : executor_(&executor), fd_(fd) {}
