@@ -7,8 +7,8 @@
 #   make test-svm    guests on AMD's virtualisation, which QEMU emulates where there is none (CASE=pattern for some)
 #   make demo        four guests at once from one compressed, write-protected base image
 #   make demo-linux  the same with Linux, booted by SYSLINUX from the disk's MBR
-#   make bench       figures beside QEMU's and the host's limits; ROW=pattern for some, QUICK=1 for five minutes' worth, FULL=1 for
-#                    the large files
+#   make bench       figures beside QEMU's and the host's limits; ROW=pattern for some, QUICK=1 for five minutes' worth, ALL=1 also for
+#                    the rows in which QEMU takes minutes, FULL=1 for the large files
 #   make bench-inside  coroutines, codecs, lookups: what lies inside a process (Google Benchmark)
 #   make bench-cost  time and memory as disks, chains, guests and vCPUs grow; plots for docs/performance.md
 #   make lint        format, layers, headers alone, coroutine rules, clang-tidy
@@ -22,6 +22,7 @@ JOBS ?= $(shell nproc)
 FUZZ_SECONDS ?= 60
 ROW ?=
 QUICK ?=
+ALL ?=
 FULL ?=
 IOTESTS ?=
 CASE ?=
@@ -76,7 +77,7 @@ demo-linux: build linux-guest
 	@scripts/demo_linux.sh $(RELEASE)
 
 bench: build linux-guest
-	@tests/bench/bench.py $(RELEASE) $(if $(ROW),--row "$(ROW)") $(if $(QUICK),--quick) $(if $(FULL),--full) --json $(RELEASE)/bench.json
+	@tests/bench/bench.py $(RELEASE) $(if $(ROW),--row "$(ROW)") $(if $(QUICK),--quick) $(if $(ALL),--all) $(if $(FULL),--full) --json $(RELEASE)/bench.json
 
 bench-inside: build
 	@$(RELEASE)/tests/bench/inside/bench_inside

@@ -25,8 +25,11 @@ std::vector<Part> data_parts(int fd, uint64_t most = kPart) {
     if (data < 0) return parts;
     at = ::lseek(fd, data, SEEK_HOLE);
     const auto end = static_cast<uint64_t>(at);
-    for (auto part = static_cast<uint64_t>(data); part < end; part += most)
-      parts.push_back({part, std::min(most, end - part)});
+    for (auto part = static_cast<uint64_t>(data); part < end;) {
+      const uint64_t length = std::min(most, end - part);
+      parts.push_back({part, length});
+      part += length;
+    }
   }
 }
 

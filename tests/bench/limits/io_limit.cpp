@@ -38,24 +38,20 @@ class Requests {
     const int flags = (write ? O_RDWR | O_CREAT : O_RDONLY) | (limit_.direct ? O_DIRECT : 0);
     fd_ = ::open(limit_.file, flags | O_CLOEXEC, 0666);
     if (fd_ < 0) return errno;
-    int measured = fd_;
-    if (limit_.base != nullptr) measured = base_ = ::open(limit_.base, O_RDONLY | O_CLOEXEC);
-    const off_t end = ::lseek(measured, 0, SEEK_END);
-    if (end < 0) return errno;
-    const uint64_t blocks = static_cast<uint64_t>(end) / limit_.bytes;
-    if (blocks == 0) return EINVAL;
-    places_ = std::uniform_int_distribution<uint64_t>(0, blocks - 1);
-    return 0;
+    if (limit_.work != IoLimit::Work::kAllocate) return spread_over(fd_);
+    if (limit_.base == nullptr) return 0;
+    base_ = ::open(limit_.base, O_RDONLY | O_CLOEXEC);
+    return base_ < 0 ? errno : spread_over(base_);
   }
 
   int fd() const { return fd_; }
 
   // Where the next request goes. Fills `buffer` if it is to hold something.
   uint64_t next(char* buffer, int* error) {
-    const uint64_t random = places_(engine_) * limit_.bytes;
-    if (limit_.work != IoLimit::Work::kAllocate) return random;
+    if (limit_.work != IoLimit::Work::kAllocate) return places_(engine_) * limit_.bytes;
     if (base_ >= 0) {
-      const ssize_t done = ::pread(base_, buffer, limit_.bytes, static_cast<off_t>(random));
+      const auto from = static_cast<off_t>(places_(engine_) * limit_.bytes);
+      const ssize_t done = ::pread(base_, buffer, limit_.bytes, from);
       if (done != static_cast<ssize_t>(limit_.bytes)) *error = done < 0 ? errno : EIO;
     }
     const uint64_t place = limit_.every * used_++;
@@ -64,6 +60,16 @@ class Requests {
   }
 
  private:
+  // Random places are anywhere in this file.
+  int spread_over(int fd) {
+    const off_t end = ::lseek(fd, 0, SEEK_END);
+    if (end < 0) return errno;
+    const uint64_t blocks = static_cast<uint64_t>(end) / limit_.bytes;
+    if (blocks == 0) return EINVAL;
+    places_ = std::uniform_int_distribution<uint64_t>(0, blocks - 1);
+    return 0;
+  }
+
   // Blocks for some writes to come: who does not know how long a file will be has to ask for them
   // again and again, and gets some that are new to the disk, too.
   int reserve(uint64_t end) {
