@@ -17,6 +17,26 @@ using block::Node;
 constexpr uint64_t kMaxPart = uint64_t{512} << 10;
 constexpr unsigned kParallel = 8;
 
+// The last answer about an image. A step is much shorter than most stretches: asked anew for each,
+// an image would walk through the rest of such a stretch each time.
+class LastAnswer {
+ public:
+  // What it says of `range`, if that begins inside.
+  std::optional<ChainExtent> about(ByteRange range) const {
+    if (range.offset < known_.range.offset || range.offset >= known_.range.end()) {
+      return std::nullopt;
+    }
+    ChainExtent rest = known_;
+    rest.range = known_.range.intersect(range);
+    if (rest.host_offset) *rest.host_offset += range.offset - known_.range.offset;
+    return rest;
+  }
+  void keep(const ChainExtent& answer) { known_ = answer; }
+
+ private:
+  ChainExtent known_;
+};
+
 // A base, old or new; behind its end, and where there is none, are zeroes.
 class Base {
  public:
@@ -33,7 +53,10 @@ class Base {
       co_return end;
     }
     ByteRange inside = range.intersect({0, size});
-    co_return co_await map_->map(inside);
+    if (std::optional<ChainExtent> known = last_.about(inside)) co_return *known;
+    CO_TRY(ChainExtent answer, co_await map_->map(inside));
+    last_.keep(answer);
+    co_return answer;
   }
 
   Async<> read(uint64_t offset, std::span<uint8_t> to) {
@@ -49,6 +72,7 @@ class Base {
  private:
   Node* node_;
   std::optional<ChainMap> map_;
+  LastAnswer last_;
 };
 
 class Rebaser {
@@ -75,6 +99,7 @@ class Rebaser {
     size_t length;
     Kind kind;
   };
+  Async<ChainExtent> own(uint64_t offset);
   Async<Step> next_step(uint64_t offset);
   Async<> walk(Window& window);
   Async<> compare_part(ByteRange range);
@@ -83,6 +108,7 @@ class Rebaser {
   Executor& executor_;
   Node& top_;
   ChainMap top_map_;
+  LastAnswer last_own_;
   Base old_;
   Base new_;
   const JobControl& control_;
@@ -97,19 +123,28 @@ bool same_place(const ChainExtent& a, const ChainExtent& b) {
          a.host_file != nullptr && b.host_file != nullptr && *a.host_file == *b.host_file;
 }
 
+// What the top itself has. What is remembered stays true: only what lies before `offset` is written
+// to meanwhile.
+Async<ChainExtent> Rebaser::own(uint64_t offset) {
+  const ByteRange rest{offset, top_.size() - offset};
+  if (std::optional<ChainExtent> known = last_own_.about(rest)) co_return *known;
+  CO_TRY(ChainExtent answer, co_await top_map_.map_top(rest));
+  last_own_.keep(answer);
+  co_return answer;
+}
+
 Async<Rebaser::Step> Rebaser::next_step(uint64_t offset) {
-  ByteRange rest{offset, top_.size() - offset};
-  CO_TRY(ChainExtent own, co_await top_map_.map_top(rest));
-  Step step{own.range, false};
-  if (own.present) co_return step;
-  CO_TRY(ChainExtent before, co_await old_.map(own.range));
-  CO_TRY(ChainExtent after, co_await new_.map(own.range));
+  CO_TRY(ChainExtent top, co_await own(offset));
+  Step step{top.range, false};
+  if (top.present) co_return step;
+  CO_TRY(ChainExtent before, co_await old_.map(top.range));
+  CO_TRY(ChainExtent after, co_await new_.map(top.range));
   step.range.length = std::min(before.range.length, after.range.length);
   step.compare = !(before.zero && after.zero) && !same_place(before, after);
   if (!step.compare) co_return step;
   // To the end of a cluster: what follows there belongs to the same write.
   const uint64_t end = align_up(step.range.end(), unit_);
-  step.range.length = std::min(end, own.range.end()) - offset;
+  step.range.length = std::min(end, top.range.end()) - offset;
   step.range.length = std::min(step.range.length, align_down(offset, kMaxPart) + kMaxPart - offset);
   co_return step;
 }
