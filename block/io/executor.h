@@ -55,9 +55,9 @@ class Executor {
     // own, made at first use.
     OffloadPool* pool = nullptr;
     // Nobody waits for this thread but for the whole of its work, as in a tool: what changes a
-    // file's blocks, what copies to the page cache while there is nothing else to do, and direct
-    // writes that come one by one (lone_transfers.h) are done here and now. io_uring would hand
-    // them to a thread of the kernel, which costs more than it takes unless this one goes on
+    // file's blocks, what copies to the page cache while there is nothing else to do, and
+    // transfers that come one by one (lone_transfers.h) are done here and now. io_uring would hand
+    // most of it to a thread of the kernel, which costs more than it takes unless this one goes on
     // meanwhile.
     bool alone = false;
   };
