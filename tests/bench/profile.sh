@@ -45,6 +45,11 @@ profile allocating-write-subclusters "$img" "${writes[@]}" -d 32 -t none
 profile cached-read-full "$img" bench -c 200000 -d 32 -S "$step" -t writeback -f qcow2 full.qcow2
 fresh
 profile allocating-write-no-base "$img" "${writes[@]}" -d 32 -t none
+cp --sparse=always full.qcow2 profiled.qcow2
+sync profiled.qcow2
+# Or direct writes would drop its pages, and do little else.
+dd if=profiled.qcow2 iflag=nocache count=0 status=none
+profile direct-overwrite-32 "$img" bench -c 40000 -d 32 -S "$step" -t none -w -f qcow2 profiled.qcow2
 profile compressed-sequential-1 "$img" bench -c 40000 -d 1 -S 4096 -t writeback -f qcow2 real-zlib.qcow2
 profile compressed-random-32 "$img" bench -c 4000 -d 32 -S "$step" -t writeback -f qcow2 real-zlib.qcow2
 rm -f profiled.qcow2
@@ -90,5 +95,15 @@ if [ -w /dev/kvm ]; then
   guest_reads cached 32 200000 writeback
   guest_reads cached 1 20000 writeback
   guest_reads direct 32 40000 none
+  # shellcheck disable=SC2016
+  profile 8-guests-on-one-base sh -c 'for i in $(seq 8); do
+      "$1" create -q -f qcow2 -b full.qcow2 -F qcow2 "profiled$i.qcow2"
+    done
+    for i in $(seq 8); do
+      "$0" -m 128 -serial null -device isa-debug-exit,iobase=0xf4,iosize=0x04 -kernel "$2" \
+        -append "test=bench op=read depth=32 count=20000 start=0 range=192M end=debug-exit" \
+        -drive "file=profiled$i.qcow2,format=qcow2,if=virtio" < /dev/null &
+    done; wait' "$build/bin/calf" "$img" "$build/tests/guests/guest.elf"
+  rm -f profiled?.qcow2
 fi
 rm -f profiled.qcow2
